@@ -1,0 +1,21 @@
+//! What every program of the suite shares: how to measure, how to say what was measured, and what
+//! the machine was like.
+//!
+//! Data flows one way: a program turns its options into a case of its const table ([`case`]), the
+//! case drives a [`measure::Workload`] through the harness ([`measure::run`]), the totals become a
+//! [`model::Measurement`], and [`program::emit`] puts the [`model::Report`] where the user asked.
+//! After that only reports are read: [`suite`] repeats and interleaves runs as fresh processes,
+//! [`summary`] condenses repetitions with the intervals of [`stats`], and [`render`] draws.
+//!
+//! Two rules shape the crate. What measures never prints and what prints never measures; the two
+//! meet in the report and in the [`measure::Observer`]'s events. And nothing here is `unsafe`,
+//! because this crate reads files that others wrote.
+#![forbid(unsafe_code)]
+
+pub mod case;
+pub mod host;
+pub mod measure;
+pub mod model;
+pub mod program;
+pub mod render;
+pub mod stats;

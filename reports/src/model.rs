@@ -1,0 +1,194 @@
+//! The report: the one language that every program of the suite speaks.
+//!
+//! A [`Report`] is what one process measured: which program, on which hosts, and one [`Case`] per
+//! benchmark point with its [`Outcome`]. Everything that prints, compares or gates reads this and
+//! nothing else. Units are SI base units (and nanoseconds for latency), spelled in the names;
+//! whatever could not be learnt is an [`Fact::Unavailable`] with the reason, never a zero and
+//! never missing.
+
+mod check;
+mod fact;
+mod file;
+mod measurement;
+mod run;
+
+pub use fact::Fact;
+pub use file::{LoadError, MAX_REPORT_BYTES, load, parse, to_json, write};
+pub use measurement::{
+    Aggregation, Counter, Direction, Flag, HistogramRecord, Interval, Measurement, Metric,
+    Severity, Unit, Validity, Work,
+};
+pub use run::{ClockRecord, Program, Run, Scheduler, Session};
+
+use crate::host::Host;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+/// The name in every report's `schema` field.
+pub const SCHEMA_NAME: &str = "hpc-bench-report";
+
+/// The version of the report format this build writes, and the newest it reads.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Which format a report is in. The first thing read, before anything else is believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Schema {
+    /// Always [`SCHEMA_NAME`].
+    pub name: String,
+    /// The format's version; grows by one with each change that an older reader would misread.
+    pub version: u32,
+}
+
+impl Default for Schema {
+    fn default() -> Self {
+        Self {
+            name: SCHEMA_NAME.to_owned(),
+            version: SCHEMA_VERSION,
+        }
+    }
+}
+
+/// What one run of one program measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    /// Format name and version.
+    pub schema: Schema,
+    /// The program and build that measured.
+    pub program: Program,
+    /// The run: when, with which arguments, in which session.
+    pub run: Run,
+    /// Every host that took part; the one that wrote the report comes first.
+    pub hosts: Vec<Host>,
+    /// One case per benchmark point (a size of a sweep is a point).
+    pub cases: Vec<Case>,
+}
+
+/// One benchmark point and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Case {
+    /// What was to be measured.
+    pub benchmark: Benchmark,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+impl Case {
+    /// Id and parameters in one line: two cases with equal keys measured the same thing.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.benchmark.to_string()
+    }
+}
+
+/// What a case measures: its name, its definition in words, and its parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Benchmark {
+    /// Program and case, as in `net-bench/tcp_rr`.
+    pub id: String,
+    /// What exactly is timed, and whose definition it follows.
+    pub definition: String,
+    /// The first 16 hex digits of the SHA-256 of id and definition. Results with different hashes
+    /// measured different things and are never compared.
+    pub definition_hash: String,
+    /// Every parameter that shapes the work, with defaults filled in.
+    pub params: Map<String, Value>,
+}
+
+impl Benchmark {
+    /// Describes a benchmark; the hash is computed here and nowhere else.
+    #[must_use]
+    pub fn new(id: impl Into<String>, definition: &str, params: Map<String, Value>) -> Self {
+        let id = id.into();
+        let definition_hash = definition_hash(&id, definition);
+        Self {
+            id,
+            definition: definition.to_owned(),
+            definition_hash,
+            params,
+        }
+    }
+}
+
+impl fmt::Display for Benchmark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.id)?;
+        for (name, value) in &self.params {
+            match value {
+                Value::String(text) => write!(f, " {name}={text}")?,
+                other => write!(f, " {name}={other}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The hash that says whether two results follow the same definition.
+#[must_use]
+pub fn definition_hash(id: &str, definition: &str) -> String {
+    let digest = Sha256::new()
+        .chain_update(id)
+        .chain_update([0])
+        .chain_update(definition);
+    digest
+        .finalize()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// What came of a case. There is no fourth way, and none of them is silent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum Outcome {
+    /// It ran, was verified, and these are the numbers.
+    Measured(Box<Measurement>),
+    /// It cannot run here.
+    Skipped {
+        /// Why, and what would make it run.
+        reason: String,
+    },
+    /// It should have run and did not.
+    Failed {
+        /// What was tried, on what, what happened and what to do.
+        error: String,
+    },
+}
+
+impl Outcome {
+    /// The outcome of trying: an error that carries [`Unavailable`] is a skip, any other a failure.
+    #[must_use]
+    pub fn of(result: anyhow::Result<Measurement>) -> Self {
+        match result {
+            Ok(measurement) => Self::Measured(Box::new(measurement)),
+            Err(error) => match error.downcast_ref::<Unavailable>() {
+                Some(_) => Self::Skipped {
+                    reason: format!("{error:#}"),
+                },
+                None => Self::Failed {
+                    error: format!("{error:#}"),
+                },
+            },
+        }
+    }
+
+    /// The measurement, if there is one.
+    #[must_use]
+    pub fn measurement(&self) -> Option<&Measurement> {
+        match self {
+            Self::Measured(measurement) => Some(measurement),
+            Self::Skipped { .. } | Self::Failed { .. } => None,
+        }
+    }
+}
+
+/// The error that means "this cannot run here": it turns a case into [`Outcome::Skipped`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unavailable: {0}")]
+pub struct Unavailable(
+    /// Why, and what would make it run.
+    pub String,
+);

@@ -1,0 +1,163 @@
+//! Reports as files: read with suspicion, written whole or not at all.
+
+use super::{Report, SCHEMA_NAME, SCHEMA_VERSION, Schema};
+use serde::Deserialize;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// The largest report that is read, in bytes. A run over 512 ranks stays below 64 MiB.
+pub const MAX_REPORT_BYTES: u64 = 256 << 20;
+
+/// Why a report could not be read. Each names the file, what is wrong, and where.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file could not be opened or read.
+    #[error("cannot read {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The file is larger than [`MAX_REPORT_BYTES`].
+    #[error("{path} is larger than {MAX_REPORT_BYTES} bytes, the limit for a report")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The text is not JSON, or not a report.
+    #[error("{path} is not a report: {reason}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What was expected, and at which line and column.
+        reason: String,
+    },
+    /// The text is JSON of another kind.
+    #[error("{path} is not a report of this suite: schema.name is {found:?}, not {SCHEMA_NAME:?}")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// The name found.
+        found: String,
+    },
+    /// The report was written by a newer version of the suite.
+    #[error(
+        "{path} has schema version {found}; this build reads versions up to {SCHEMA_VERSION}: \
+         use a newer build of `reports`"
+    )]
+    Future {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+    },
+}
+
+/// Reads a report from a file.
+///
+/// # Errors
+/// [`LoadError`], which names the file, the fault and its place.
+pub fn load(path: &Path) -> Result<Report, LoadError> {
+    let io_error = |source| LoadError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(io_error)?;
+    let mut text = String::new();
+    let read = file
+        .take(MAX_REPORT_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(|source| {
+            if source.kind() == io::ErrorKind::InvalidData {
+                LoadError::Malformed {
+                    path: path.to_owned(),
+                    reason: "it is not UTF-8 text".into(),
+                }
+            } else {
+                io_error(source)
+            }
+        })?;
+    if read as u64 > MAX_REPORT_BYTES {
+        return Err(LoadError::TooLarge {
+            path: path.to_owned(),
+        });
+    }
+    parse(&text, path)
+}
+
+/// Reads a report from text; `path` is used in errors only.
+///
+/// # Errors
+/// [`LoadError`], which names the file, the fault and its place.
+pub fn parse(text: &str, path: &Path) -> Result<Report, LoadError> {
+    // The schema is read first and alone: a report of another version may differ anywhere else.
+    #[derive(Deserialize)]
+    struct Envelope {
+        schema: Schema,
+    }
+    let malformed = |error: serde_json::Error| {
+        let reason = match error.classify() {
+            serde_json::error::Category::Eof if text.trim().is_empty() => "it is empty".to_owned(),
+            serde_json::error::Category::Eof => format!("it is truncated: {error}"),
+            _ => error.to_string(),
+        };
+        LoadError::Malformed {
+            path: path.to_owned(),
+            reason,
+        }
+    };
+    let Envelope { schema } = serde_json::from_str(text).map_err(malformed)?;
+    if schema.name != SCHEMA_NAME {
+        return Err(LoadError::Foreign {
+            path: path.to_owned(),
+            found: schema.name,
+        });
+    }
+    if schema.version > SCHEMA_VERSION {
+        return Err(LoadError::Future {
+            path: path.to_owned(),
+            found: schema.version,
+        });
+    }
+    let report: Report = serde_json::from_str(text).map_err(malformed)?;
+    super::check::check(&report).map_err(|reason| LoadError::Malformed {
+        path: path.to_owned(),
+        reason,
+    })?;
+    Ok(report)
+}
+
+/// The report as indented JSON with a final newline.
+#[must_use]
+pub fn to_json(report: &Report) -> String {
+    // Every map in the model has string keys and no value of it can fail to serialise.
+    let mut text = serde_json::to_string_pretty(report).expect("a report always serialises");
+    text.push('\n');
+    text
+}
+
+/// Writes text to a file whole or not at all: a reader never sees half a report, and a full disk
+/// leaves nothing behind.
+///
+/// # Errors
+/// Whatever the kernel says of the folder or the disk, with the path in the message.
+pub fn write(path: &Path, text: &str) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let with_path =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    fs::create_dir_all(folder).map_err(with_path)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".report-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(folder)
+        .map_err(with_path)?;
+    file.write_all(text.as_bytes()).map_err(with_path)?;
+    file.as_file().sync_all().map_err(with_path)?;
+    file.persist(path).map_err(|error| with_path(error.error))?;
+    Ok(())
+}
