@@ -19,3 +19,8 @@ pub mod model;
 pub mod program;
 pub mod render;
 pub mod stats;
+pub mod suite;
+pub mod summary;
+
+#[cfg(test)]
+pub(crate) mod fixtures;

@@ -11,14 +11,16 @@ mod fact;
 mod file;
 mod measurement;
 mod run;
+mod schema;
 
 pub use fact::Fact;
-pub use file::{LoadError, MAX_REPORT_BYTES, load, parse, to_json, write};
+pub use file::{LoadError, MAX_REPORT_BYTES, load, load_all, parse, to_json, write};
 pub use measurement::{
     Aggregation, Counter, Direction, Flag, HistogramRecord, Interval, Measurement, Metric,
     Severity, Unit, Validity, Work,
 };
 pub use run::{ClockRecord, Program, Run, Scheduler, Session};
+pub use schema::json_schema;
 
 use crate::host::Host;
 use schemars::JsonSchema;

@@ -60,7 +60,7 @@ pub struct OutputArgs {
 /// The frame of a report, opened when the program starts its work.
 #[derive(Debug)]
 pub struct Session {
-    program: &'static str,
+    program: String,
     started: String,
     seed: Fact<u64>,
 }
@@ -71,14 +71,24 @@ impl Session {
     ///
     /// # Errors
     /// What the kernel says when a signal handler cannot be set.
-    pub fn begin(program: &'static str, seed: Fact<u64>) -> anyhow::Result<Self> {
+    pub fn begin(program: &str, seed: Fact<u64>) -> anyhow::Result<Self> {
         measure::install_signal_handlers().context("cannot set handlers for SIGINT, SIGTERM")?;
         let _ = Clock::get();
         Ok(Self {
-            program,
+            program: program.to_owned(),
             started: now(),
             seed,
         })
+    }
+
+    /// The frame of a report on behalf of a program that could not write its own.
+    #[must_use]
+    pub fn stand_in(program: &str, started: String) -> Self {
+        Self {
+            program: program.to_owned(),
+            started,
+            seed: Fact::unavailable("the program wrote no report"),
+        }
     }
 
     /// Closes the frame around what was measured on this host alone.
@@ -106,7 +116,7 @@ impl Session {
             scheduler: scheduler(|name| std::env::var(name).ok()),
             session: None,
         };
-        let program = this_program(self.program);
+        let program = this_program(&self.program);
         Report {
             schema: Schema::default(),
             program,

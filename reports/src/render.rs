@@ -1,4 +1,9 @@
-//! Drawing reports. What is here reads reports and measures nothing.
+//! Drawing reports. What is here reads reports and summaries and measures nothing.
 
+pub mod html;
+pub mod progress;
+pub mod table;
 pub mod terminal;
 pub mod units;
+
+mod svg;

@@ -42,6 +42,12 @@ pub enum LoadError {
         /// The name found.
         found: String,
     },
+    /// A folder has no reports.
+    #[error("the folder {path} holds no reports (*.json, or runs/*.json of a session)")]
+    EmptyFolder {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The report was written by a newer version of the suite.
     #[error(
         "{path} has schema version {found}; this build reads versions up to {SCHEMA_VERSION}: \
@@ -85,6 +91,55 @@ pub fn load(path: &Path) -> Result<Report, LoadError> {
         });
     }
     parse(&text, path)
+}
+
+/// Reads every report in the given files and folders; a folder stands for its `.json` files, a
+/// session's folder for those in `runs`. What cannot be read is returned beside what can.
+pub fn load_all(paths: &[PathBuf]) -> (Vec<Report>, Vec<LoadError>) {
+    let mut reports = Vec::new();
+    let mut faults = Vec::new();
+    for path in paths {
+        let files = if path.is_dir() {
+            files_in(path)
+        } else {
+            Ok(vec![path.clone()])
+        };
+        match files {
+            Ok(files) => files.iter().for_each(|file| match load(file) {
+                Ok(report) => reports.push(report),
+                Err(error) => faults.push(error),
+            }),
+            Err(error) => faults.push(error),
+        }
+    }
+    (reports, faults)
+}
+
+fn files_in(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let runs = dir.join("runs");
+    let dir = if runs.is_dir() { runs.as_path() } else { dir };
+    let io_error = |source| LoadError::Io {
+        path: dir.to_owned(),
+        source,
+    };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io_error)? {
+        let path = entry.map_err(io_error)?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+            && path.is_file()
+        {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        return Err(LoadError::EmptyFolder {
+            path: dir.to_owned(),
+        });
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Reads a report from text; `path` is used in errors only.

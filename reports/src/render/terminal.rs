@@ -217,3 +217,67 @@ pub fn interval_line(interval: &Interval) -> String {
     }
     line
 }
+
+/// A host's fingerprint, or any other JSON, as indented lines; reasons for unknown values in grey.
+#[must_use]
+pub fn environment(value: &serde_json::Value, style: &Style) -> String {
+    let mut text = String::new();
+    tree(&mut text, value, 0, style);
+    text
+}
+
+fn tree(text: &mut String, value: &serde_json::Value, depth: usize, style: &Style) {
+    let serde_json::Value::Object(map) = value else {
+        return;
+    };
+    for (name, value) in map {
+        let indent = "  ".repeat(depth);
+        let name = format!("{indent}{name}");
+        match leaf(value, style) {
+            // Writing to a string cannot fail.
+            Some(value) => drop(writeln!(text, "{name:<30} {value}")),
+            None => {
+                let _ = writeln!(text, "{}", style.bold(&name));
+                let items = value
+                    .as_array()
+                    .map_or(std::slice::from_ref(value), Vec::as_slice);
+                for (index, item) in items.iter().enumerate() {
+                    if index > 0 {
+                        text.push('\n');
+                    }
+                    tree(text, item, depth + 1, style);
+                }
+            }
+        }
+    }
+}
+
+/// A value that fits on its name's line: a scalar, a reason, a list of scalars.
+fn leaf(value: &serde_json::Value, style: &Style) -> Option<String> {
+    match value {
+        serde_json::Value::Object(map) => match (map.len(), map.get("unavailable")) {
+            (1, Some(serde_json::Value::String(reason))) => {
+                Some(style.faint(&format!("unavailable: {reason}")))
+            }
+            (0, _) => Some("none".to_owned()),
+            _ => None,
+        },
+        serde_json::Value::Array(items) if items.is_empty() => Some("none".to_owned()),
+        serde_json::Value::Array(items) => {
+            let leaves: Option<Vec<_>> = items
+                .iter()
+                .map(|item| {
+                    if item.is_object() {
+                        None
+                    } else {
+                        leaf(item, style)
+                    }
+                })
+                .collect();
+            leaves.map(|leaves| leaves.join(" "))
+        }
+        serde_json::Value::String(text) => Some(text.trim().replace('\n', " ")),
+        serde_json::Value::Null => Some(String::new()),
+        other => Some(other.to_string()),
+    }
+}

@@ -1,0 +1,287 @@
+//! Small plots as inline SVG: axes, lines, dots. Colours come from the page's style sheet, so that
+//! one picture serves light and dark.
+
+use maud::{Markup, html};
+
+const WIDTH: f64 = 560.0;
+const HEIGHT: f64 = 260.0;
+/// Room for labels: left, right, top, bottom.
+const MARGIN: (f64, f64, f64, f64) = (74.0, 12.0, 10.0, 44.0);
+
+/// How many colours the style sheet has for series.
+pub(super) const COLORS: usize = 6;
+
+/// How values are placed along an axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scale {
+    /// Equal steps.
+    Linear,
+    /// Equal factors; values must be positive.
+    Log,
+}
+
+impl Scale {
+    fn of(self, value: f64) -> f64 {
+        match self {
+            Self::Linear => value,
+            Self::Log => value.max(f64::MIN_POSITIVE).log10(),
+        }
+    }
+}
+
+/// One axis: its range in values, and which values are labelled.
+#[derive(Debug, Clone)]
+pub(super) struct Axis {
+    label: String,
+    scale: Scale,
+    low: f64,
+    high: f64,
+    ticks: Vec<(f64, String)>,
+}
+
+impl Axis {
+    /// An axis that covers `values`, with ticks at round numbers, labelled by `format`.
+    pub(super) fn covering(
+        label: &str,
+        scale: Scale,
+        values: impl Iterator<Item = f64>,
+        format: impl Fn(f64) -> String,
+    ) -> Self {
+        let usable = values.filter(|v| v.is_finite() && (scale == Scale::Linear || *v > 0.0));
+        let (low, high) = usable.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
+        let (low, high) = if low > high { (1.0, 10.0) } else { (low, high) };
+        let ticks = match scale {
+            Scale::Linear => linear_ticks(low.min(0.0), high),
+            Scale::Log => log_ticks(low, high),
+        };
+        let first = ticks.first().copied().unwrap_or(low).min(low);
+        let last = ticks.last().copied().unwrap_or(high).max(high);
+        let ticks = ticks.into_iter().map(|tick| (tick, format(tick))).collect();
+        let last = if last > first { last } else { first + 1.0 };
+        Self {
+            label: label.to_owned(),
+            scale,
+            low: first,
+            high: last,
+            ticks,
+        }
+    }
+
+    /// An axis with given ends and ticks.
+    pub(super) fn fixed(label: &str, low: f64, high: f64, ticks: Vec<(f64, String)>) -> Self {
+        Self {
+            label: label.to_owned(),
+            scale: Scale::Linear,
+            low,
+            high,
+            ticks,
+        }
+    }
+
+    /// Where a value lies between the ends, from 0 to 1.
+    fn place(&self, value: f64) -> f64 {
+        let (low, high) = (self.scale.of(self.low), self.scale.of(self.high));
+        ((self.scale.of(value) - low) / (high - low)).clamp(0.0, 1.0)
+    }
+}
+
+/// Four to eight round numbers that enclose the range.
+fn linear_ticks(low: f64, high: f64) -> Vec<f64> {
+    let span = (high - low).max(f64::MIN_POSITIVE);
+    let raw = span / 5.0;
+    let magnitude = 10f64.powf(raw.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .map(|factor| factor * magnitude)
+        .into_iter()
+        .find(|step| *step >= raw)
+        .unwrap_or(raw);
+    let (first, last) = ((low / step).floor() as i64, (high / step).ceil() as i64);
+    (first..=last.min(first + 20))
+        .map(|index| index as f64 * step)
+        .collect()
+}
+
+/// Powers of ten that enclose the range, with 2 and 5 between them if they are few.
+fn log_ticks(low: f64, high: f64) -> Vec<f64> {
+    let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
+    let factors: &[f64] = if last - first <= 2 {
+        &[1.0, 2.0, 5.0]
+    } else {
+        &[1.0]
+    };
+    let all: Vec<f64> = (first..=last)
+        .flat_map(|power| factors.iter().map(move |factor| factor * 10f64.powi(power)))
+        .collect();
+    // One tick beyond each end encloses the range; more would squeeze it.
+    let below = all.iter().rposition(|tick| *tick <= low).unwrap_or(0);
+    let above = all
+        .iter()
+        .position(|tick| *tick >= high)
+        .unwrap_or(all.len() - 1);
+    all[below..=above.max(below)].to_vec()
+}
+
+/// How a series is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// A line through the points.
+    Line,
+    /// A dot at each point.
+    Dots,
+}
+
+/// Points of one kind.
+#[derive(Debug, Clone)]
+pub(super) struct Series {
+    /// Its name in the legend; series of one name share a colour and one entry.
+    pub(super) name: String,
+    /// Its colour's number.
+    pub(super) color: usize,
+    /// How it is drawn.
+    pub(super) mark: Mark,
+    /// The points, in order.
+    pub(super) points: Vec<(f64, f64)>,
+}
+
+/// A plot with its axes and, for several series, a legend. `title` is what a screen reader says.
+pub(super) fn plot(title: &str, x: &Axis, y: &Axis, series: &[Series]) -> Markup {
+    let mut legend: Vec<(&str, usize)> = Vec::new();
+    for one in series {
+        if !legend.contains(&(one.name.as_str(), one.color)) {
+            legend.push((&one.name, one.color));
+        }
+    }
+    html! {
+        figure {
+            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(title) {
+                title { (title) }
+                (grid(x, y))
+                @for one in series { (draw(one, x, y)) }
+            }
+            @if legend.len() > 1 {
+                figcaption {
+                    @for (name, color) in legend {
+                        span class=(format!("key c{}", color % COLORS)) { (name) } " "
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn across(x: &Axis, value: f64) -> f64 {
+    MARGIN.0 + x.place(value) * (WIDTH - MARGIN.0 - MARGIN.1)
+}
+
+fn down(y: &Axis, value: f64) -> f64 {
+    HEIGHT - MARGIN.3 - y.place(value) * (HEIGHT - MARGIN.2 - MARGIN.3)
+}
+
+fn grid(x: &Axis, y: &Axis) -> Markup {
+    let (left, right) = (MARGIN.0, WIDTH - MARGIN.1);
+    let (top, bottom) = (MARGIN.2, HEIGHT - MARGIN.3);
+    html! {
+        @for (value, label) in &y.ticks {
+            @let at = num(down(y, *value));
+            line .grid x1=(left) x2=(right) y1=(at) y2=(at) {}
+            text .tick x=(left - 6.0) y=(at) text-anchor="end" dominant-baseline="middle" { (label) }
+        }
+        @for (value, label) in &x.ticks {
+            @let at = num(across(x, *value));
+            line .grid x1=(at) x2=(at) y1=(top) y2=(bottom) {}
+            text .tick x=(at) y=(bottom + 16.0) text-anchor="middle" { (label) }
+        }
+        text .axis x=(f64::midpoint(left, right)) y=(HEIGHT - 6.0) text-anchor="middle" { (x.label) }
+        text .axis x="12" y=(f64::midpoint(top, bottom)) text-anchor="middle"
+            transform=(format!("rotate(-90 12 {})", f64::midpoint(top, bottom))) { (y.label) }
+    }
+}
+
+fn draw(series: &Series, x: &Axis, y: &Axis) -> Markup {
+    let color = format!("c{}", series.color % COLORS);
+    let finite = series
+        .points
+        .iter()
+        .filter(|(a, b)| a.is_finite() && b.is_finite());
+    let places = finite.map(|&(a, b)| (num(across(x, a)), num(down(y, b))));
+    match series.mark {
+        Mark::Line => {
+            let points: Vec<String> = places.map(|(a, b)| format!("{a},{b}")).collect();
+            html! { polyline class=(format!("line {color}")) points=(points.join(" ")) {} }
+        }
+        Mark::Dots => html! {
+            @for (a, b) in places { circle class=(format!("dot {color}")) cx=(a) cy=(b) r="2.6" {} }
+        },
+    }
+}
+
+/// A number with one decimal: a tenth of a pixel is enough and keeps pages small.
+fn num(value: f64) -> String {
+    format!("{value:.1}")
+}
+
+/// Runs as dots along a line, the median as a bar and its interval as a band.
+pub(super) fn strip(values: &[f64], median: f64, interval: Option<(f64, f64)>) -> Markup {
+    const LENGTH: f64 = 140.0;
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    // At least one percent across, so that tiny differences do not look large.
+    let pad = ((high - low) * 0.05)
+        .max(median.abs() * 0.005)
+        .max(f64::MIN_POSITIVE);
+    let (low, high) = (low - pad, high + pad);
+    let at = |value: f64| num(4.0 + (value - low) / (high - low) * (LENGTH - 8.0));
+    html! {
+        svg .strip viewBox=(format!("0 0 {LENGTH} 20")) aria-hidden="true" {
+            line .grid x1="4" x2=(LENGTH - 4.0) y1="10" y2="10" {}
+            @if let Some((from, to)) = interval {
+                line .band x1=(at(from)) x2=(at(to)) y1="10" y2="10" {}
+            }
+            @for value in values { circle .dot.c0 cx=(at(*value)) cy="10" r="2.6" {} }
+            line .median x1=(at(median)) x2=(at(median)) y1="3" y2="17" {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_enclose_the_range() {
+        assert_eq!(linear_ticks(0.0, 9.3), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
+        assert_eq!(log_ticks(3.0, 70.0), [2.0, 5.0, 10.0, 20.0, 50.0, 100.0]);
+        assert_eq!(log_ticks(2.0, 9_000_000.0).len(), 8);
+        assert_eq!(log_ticks(10.0, 10.0), [10.0]);
+    }
+
+    #[test]
+    fn empty_constant_and_hostile_values_still_draw() {
+        for values in [
+            vec![],
+            vec![5.0],
+            vec![0.0, f64::NAN, f64::INFINITY],
+            vec![-3.0, 3.0],
+        ] {
+            for scale in [Scale::Linear, Scale::Log] {
+                let axis = Axis::covering("x", scale, values.iter().copied(), |v| v.to_string());
+                let points = values.iter().map(|v| (*v, *v)).collect();
+                let series = Series {
+                    name: "s".into(),
+                    color: 9,
+                    mark: Mark::Line,
+                    points,
+                };
+                let text = plot("a plot", &axis, &axis, &[series]).into_string();
+                assert!(
+                    !text.contains("NaN") && !text.contains("inf"),
+                    "{values:?}: {text}"
+                );
+            }
+        }
+        let text = strip(&[1.0], 1.0, None).into_string();
+        assert!(!text.contains("NaN"), "{text}");
+    }
+}

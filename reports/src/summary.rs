@@ -1,0 +1,348 @@
+//! Repetitions condensed: runs of the same case on the same hosts become one line per metric, with
+//! the median over runs and its order-statistic interval.
+
+use crate::model::{
+    Aggregation, Benchmark, Direction, Fact, Flag, Interval, Metric, Outcome, Report, Unit,
+};
+use crate::stats::{self, MIN_RUNS_FOR_INTERVAL, MedianInterval};
+use hdrhistogram::Histogram;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// All runs of one case on the same hosts.
+#[derive(Debug, Clone)]
+pub struct CaseSummary {
+    /// The suite's row, if the runs belong to one.
+    pub row: Option<String>,
+    /// The hosts that took part.
+    pub hosts: Vec<String>,
+    /// What was measured.
+    pub benchmark: Benchmark,
+    /// Runs that measured it.
+    pub measured: usize,
+    /// Why runs skipped it: reason and number of runs.
+    pub skipped: BTreeMap<String, usize>,
+    /// How runs failed: error and number of runs.
+    pub failed: BTreeMap<String, usize>,
+    /// One entry per metric, in the order of the first run that has it.
+    pub metrics: Vec<MetricSummary>,
+    /// Every kind of flag with the number of runs that raised it and one run's evidence.
+    pub flags: Vec<(Flag, usize)>,
+    /// What the last measured run verified.
+    pub verified: Option<String>,
+    /// Distributions of all runs, merged, by name. For drawing, never for intervals.
+    pub histograms: Vec<(String, Histogram<u64>)>,
+    /// Each run's slices, in run order.
+    pub intervals: Vec<Vec<Interval>>,
+}
+
+impl CaseSummary {
+    /// Whether every run was measured or skipped with a reason.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.failed.is_empty()
+    }
+
+    /// Whether some run's numbers do not stand.
+    #[must_use]
+    pub fn is_invalid(&self) -> bool {
+        self.flags
+            .iter()
+            .any(|(flag, _)| flag.severity == crate::model::Severity::Invalid)
+    }
+
+    /// The metrics that summaries show; all of them if none is marked.
+    #[must_use]
+    pub fn headlines(&self) -> Vec<&MetricSummary> {
+        let marked: Vec<_> = self
+            .metrics
+            .iter()
+            .filter(|metric| metric.headline)
+            .collect();
+        if marked.is_empty() {
+            self.metrics.iter().collect()
+        } else {
+            marked
+        }
+    }
+
+    /// The parameters that tell this case from its siblings: a sweep's size, not its defaults.
+    #[must_use]
+    pub fn label(&self, siblings: &[Self]) -> String {
+        let differing: Vec<String> = self
+            .benchmark
+            .params
+            .iter()
+            .filter(|(name, value)| {
+                siblings.iter().any(|other| {
+                    other.benchmark.id == self.benchmark.id
+                        && other.benchmark.params.get(*name) != Some(value)
+                })
+            })
+            .map(|(name, value)| match value.as_str() {
+                Some(text) => format!("{name}={text}"),
+                None => format!("{name}={value}"),
+            })
+            .collect();
+        if differing.is_empty() {
+            self.benchmark.id.clone()
+        } else {
+            format!("{} {}", self.benchmark.id, differing.join(" "))
+        }
+    }
+}
+
+/// One metric over the runs of a case.
+#[derive(Debug, Clone)]
+pub struct MetricSummary {
+    /// The metric's name.
+    pub name: String,
+    /// How each run's samples became its number.
+    pub aggregation: Aggregation,
+    /// The unit.
+    pub unit: Unit,
+    /// Which way is better.
+    pub direction: Direction,
+    /// Whether summaries show it.
+    pub headline: bool,
+    /// The peer whose definition it follows.
+    pub compat: Option<String>,
+    /// Each run's number, in run order; runs without one are left out.
+    pub values: Vec<f64>,
+    /// The median over runs, or the reason of the last run that has no number.
+    pub median: Fact<f64>,
+    /// The median's interval over runs, or why there is none.
+    pub interval: Result<MedianInterval, String>,
+}
+
+impl MetricSummary {
+    fn of(first: &Metric, values: Vec<f64>, missing: Option<String>) -> Self {
+        let median = match (stats::median(&values), missing) {
+            (Some(median), _) => Fact::Known(median),
+            (None, Some(reason)) => Fact::Unavailable {
+                unavailable: reason,
+            },
+            (None, None) => Fact::unavailable("no run has it"),
+        };
+        let interval = stats::median_interval(&values).ok_or_else(|| {
+            format!(
+                "{} of the {MIN_RUNS_FOR_INTERVAL} runs it takes",
+                values.len()
+            )
+        });
+        Self {
+            name: first.name.clone(),
+            aggregation: first.aggregation,
+            unit: first.unit,
+            direction: first.direction,
+            headline: first.headline,
+            compat: first.compat.clone(),
+            values,
+            median,
+            interval,
+        }
+    }
+
+    /// Name and aggregation, and the peer where it follows one.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let peer = self
+            .compat
+            .as_ref()
+            .map(|peer| format!(" ({peer})"))
+            .unwrap_or_default();
+        match self.aggregation {
+            Aggregation::Total => format!("{}{peer}", self.name),
+            aggregation => format!("{} {aggregation}{peer}", self.name),
+        }
+    }
+}
+
+/// What makes two runs repetitions of each other.
+type Group = (Option<String>, Vec<String>, String, String);
+
+/// Condenses reports. A run that appears twice (the same run id) counts once. Cases keep the order
+/// in which the reports first name them.
+#[must_use]
+pub fn summarise(reports: &[Report]) -> Vec<CaseSummary> {
+    let mut seen = BTreeSet::new();
+    let mut order: Vec<Group> = Vec::new();
+    let mut groups: BTreeMap<Group, Vec<(&Benchmark, &Outcome)>> = BTreeMap::new();
+    for report in reports
+        .iter()
+        .filter(|report| seen.insert(report.run.id.as_str()))
+    {
+        let row = report
+            .run
+            .session
+            .as_ref()
+            .map(|session| session.row.clone());
+        let hosts: Vec<String> = report.hosts.iter().map(|host| host.name.clone()).collect();
+        for case in &report.cases {
+            let hash = case.benchmark.definition_hash.clone();
+            let group = (row.clone(), hosts.clone(), case.key(), hash);
+            let runs = groups.entry(group.clone()).or_default();
+            if runs.is_empty() {
+                order.push(group);
+            }
+            runs.push((&case.benchmark, &case.outcome));
+        }
+    }
+    order
+        .into_iter()
+        .filter_map(|group| {
+            let runs = groups.remove(&group)?;
+            Some(summarise_case(group.0, group.1, &runs))
+        })
+        .collect()
+}
+
+fn summarise_case(
+    row: Option<String>,
+    hosts: Vec<String>,
+    runs: &[(&Benchmark, &Outcome)],
+) -> CaseSummary {
+    let mut skipped = BTreeMap::new();
+    let mut failed = BTreeMap::new();
+    let mut measurements = Vec::new();
+    for (_, outcome) in runs {
+        match outcome {
+            Outcome::Measured(measurement) => measurements.push(&**measurement),
+            Outcome::Skipped { reason } => *skipped.entry(reason.clone()).or_default() += 1,
+            Outcome::Failed { error } => *failed.entry(error.clone()).or_default() += 1,
+        }
+    }
+
+    let mut metrics: Vec<(&Metric, Vec<f64>, Option<String>)> = Vec::new();
+    let mut index: BTreeMap<String, usize> = BTreeMap::new();
+    let mut flags: Vec<(Flag, usize)> = Vec::new();
+    let mut histograms: Vec<(String, Histogram<u64>)> = Vec::new();
+    for measurement in &measurements {
+        for metric in &measurement.metrics {
+            let at = *index.entry(metric.key()).or_insert(metrics.len());
+            if at == metrics.len() {
+                metrics.push((metric, Vec::new(), None));
+            }
+            match &metric.value {
+                Fact::Known(value) => metrics[at].1.push(*value),
+                Fact::Unavailable { unavailable } => metrics[at].2 = Some(unavailable.clone()),
+            }
+        }
+        for flag in &measurement.validity.flags {
+            match flags.iter_mut().find(|(known, _)| known.code == flag.code) {
+                Some((_, runs)) => *runs += 1,
+                None => flags.push((flag.clone(), 1)),
+            }
+        }
+        for record in &measurement.histograms {
+            merge_histogram(&mut histograms, &record.name, &record.hdr_v2_base64);
+        }
+    }
+    CaseSummary {
+        row,
+        hosts,
+        // A group is made when its first run is put into it.
+        benchmark: runs[0].0.clone(),
+        measured: measurements.len(),
+        skipped,
+        failed,
+        metrics: metrics
+            .into_iter()
+            .map(|(first, values, missing)| MetricSummary::of(first, values, missing))
+            .collect(),
+        flags,
+        verified: measurements
+            .last()
+            .map(|measurement| measurement.verified.clone()),
+        histograms,
+        intervals: measurements
+            .iter()
+            .map(|measurement| measurement.intervals.clone())
+            .collect(),
+    }
+}
+
+fn merge_histogram(into: &mut Vec<(String, Histogram<u64>)>, name: &str, encoded: &str) {
+    // Loading a report decodes every histogram, so one that fails here was never loaded.
+    let Ok(histogram) = crate::measure::decode_histogram(encoded) else {
+        return;
+    };
+    match into.iter_mut().find(|(known, _)| known == name) {
+        // Histograms of other programs may have other bounds; those stay out of the merged picture.
+        Some((_, merged)) => drop(merged.add(&histogram)),
+        None => into.push((name.to_owned(), histogram)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+    use crate::model::Severity;
+
+    #[test]
+    fn runs_of_one_case_become_one_line() {
+        let reports: Vec<_> = (1..=6)
+            .map(|run| fixtures::report(&[("tcp_rr", f64::from(run) * 10.0)]))
+            .collect();
+        let cases = summarise(&reports);
+        assert_eq!(cases.len(), 1);
+        assert_eq!((cases[0].measured, cases[0].is_complete()), (6, true));
+        let metric = &cases[0].metrics[0];
+        assert_eq!(metric.median, Fact::Known(35.0));
+        let interval = metric.interval.as_ref().expect("six runs have an interval");
+        assert_eq!((interval.low, interval.high), (10.0, 60.0));
+    }
+
+    #[test]
+    fn five_runs_have_a_median_and_no_interval() {
+        let reports: Vec<_> = (1..=5)
+            .map(|run| fixtures::report(&[("tcp_rr", f64::from(run))]))
+            .collect();
+        let metric = &summarise(&reports)[0].metrics[0];
+        assert_eq!(metric.median, Fact::Known(3.0));
+        assert_eq!(metric.interval, Err("5 of the 6 runs it takes".to_owned()));
+    }
+
+    #[test]
+    fn a_run_given_twice_counts_once_and_other_hosts_are_not_pooled() {
+        let one = fixtures::report(&[("tcp_rr", 1.0)]);
+        let mut elsewhere = fixtures::report(&[("tcp_rr", 2.0)]);
+        elsewhere.hosts[0].name = "elsewhere".to_owned();
+        let cases = summarise(&[one.clone(), one, elsewhere]);
+        assert_eq!(
+            cases.iter().map(|case| case.measured).collect::<Vec<_>>(),
+            [1, 1]
+        );
+    }
+
+    #[test]
+    fn skips_failures_and_flags_are_counted_with_their_words() {
+        let mut flagged = fixtures::report(&[("tcp_rr", 1.0)]);
+        fixtures::measurement_mut(&mut flagged, 0).validity.flag(
+            Severity::Invalid,
+            "interrupted",
+            "by SIGINT",
+        );
+        let mut failed = fixtures::report(&[("tcp_rr", 1.0)]);
+        failed.cases[0].outcome = Outcome::Failed {
+            error: "peer died".to_owned(),
+        };
+        let cases = summarise(&[flagged, failed]);
+        assert_eq!(cases[0].failed.get("peer died"), Some(&1));
+        assert!(cases[0].is_invalid() && !cases[0].is_complete());
+    }
+
+    #[test]
+    fn labels_show_what_differs() {
+        let mut small = fixtures::report(&[("bw", 1.0)]);
+        let mut large = small.clone();
+        large.run.id = "another".to_owned();
+        for (report, size) in [(&mut small, 8), (&mut large, 4096)] {
+            let params = &mut report.cases[0].benchmark.params;
+            params.insert("size_bytes".to_owned(), size.into());
+            params.insert("window".to_owned(), 64.into());
+        }
+        let cases = summarise(&[small, large]);
+        assert_eq!(cases[1].label(&cases), "test/bw size_bytes=4096");
+    }
+}

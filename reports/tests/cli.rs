@@ -1,0 +1,373 @@
+//! The `reports` program as its user runs it: suites of real processes, and files of every kind.
+
+use reports::model::{self, Outcome, Report};
+use reports::program::{Session, now};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+fn reports(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_reports"))
+        .current_dir(dir)
+        .args(args)
+        .output()
+        .expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A folder with `measured.json`, a report that a fake benchmark can copy to where it is asked.
+fn folder() -> TempDir {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    model::write(
+        &dir.path().join("measured.json"),
+        &model::to_json(&report()),
+    )
+    .expect("writable");
+    dir
+}
+
+/// A report with no case: valid, and quick to make.
+fn report() -> Report {
+    Session::stand_in("fake-bench", now()).finish(Vec::new())
+}
+
+/// A suite whose rows run shell scripts; `$2` is where the report is wanted.
+fn suite(dir: &Path, repetitions: u32, rows: &[(&str, &str)]) -> PathBuf {
+    let mut text = format!("name = \"test\"\nrepetitions = {repetitions}\ntimeout_s = 20\n");
+    for (name, script) in rows {
+        text.push_str(&format!(
+            "[[row]]\nname = \"{name}\"\ncommand = [\"sh\", \"-c\", '''{script}''', \"sh\"]\n"
+        ));
+    }
+    let path = dir.join("suite.toml");
+    fs::write(&path, text).expect("writable");
+    path
+}
+
+/// Copies the prepared report under a fresh run id.
+const COPY: &str =
+    "sed \"s/\\\"id\\\": \\\"[^\\\"]*\\\"/\\\"id\\\": \\\"$$\\\"/\" measured.json > \"$2\"";
+
+fn runs(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(dir.join("out/runs"))
+        .expect("the session has runs")
+        .map(|entry| {
+            entry
+                .expect("readable")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_suite_runs_every_row_in_fresh_processes_and_draws_a_page() {
+    let dir = folder();
+    suite(dir.path(), 2, &[("first", COPY), ("second", COPY)]);
+    let output = reports(dir.path(), &["run", "suite.toml", "--out", "out"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(
+        runs(dir.path()),
+        [
+            "first-0001.json",
+            "first-0002.json",
+            "second-0001.json",
+            "second-0002.json"
+        ]
+    );
+    let kept = model::load(&dir.path().join("out/runs/second-0002.json")).expect("a report");
+    let session = kept.run.session.expect("it knows its session");
+    assert_eq!(
+        (
+            session.row.as_str(),
+            session.repetition,
+            session.order_index
+        ),
+        ("second", 2, 3)
+    );
+    assert!(dir.path().join("out/report.html").is_file());
+    assert_eq!(
+        fs::read_dir(dir.path().join("out"))
+            .expect("readable")
+            .count(),
+        4,
+        "no leftovers"
+    );
+}
+
+#[test]
+fn what_a_row_does_wrong_is_in_its_report() {
+    let dir = folder();
+    let rows = [
+        ("silent", "exit 0"),
+        ("dies", "echo the device is on fire >&2; exit 1"),
+        ("garbage", "echo '{' > \"$2\""),
+        ("unavailable", "echo no such hardware; exit 3"),
+    ];
+    suite(dir.path(), 1, &rows);
+    let output = reports(dir.path(), &["run", "suite.toml", "--out", "out"]);
+    assert_eq!(output.status.code(), Some(1));
+    let outcome = |row: &str| {
+        let path = dir.path().join(format!("out/runs/{row}-0001.json"));
+        model::load(&path)
+            .expect("every row has a report")
+            .cases
+            .remove(0)
+            .outcome
+    };
+    let failed = |row: &str, words: &str| match outcome(row) {
+        Outcome::Failed { error } => assert!(error.contains(words), "{row}: {error}"),
+        other => panic!("{row}: {other:?}"),
+    };
+    failed("silent", "wrote no report; it printed nothing");
+    failed("dies", "the device is on fire");
+    failed("garbage", "is truncated");
+    let skipped = outcome("unavailable");
+    assert!(
+        matches!(&skipped, Outcome::Skipped { reason } if reason.contains("no such hardware")),
+        "{skipped:?}"
+    );
+    assert!(
+        dir.path().join("out/logs/dies-0001.log").is_file(),
+        "the log of a failure is kept"
+    );
+}
+
+#[test]
+fn a_program_that_is_not_installed_is_a_skip_with_the_remedy() {
+    let dir = folder();
+    let path = suite(dir.path(), 1, &[("copy", COPY)]);
+    let with_missing = fs::read_to_string(&path).expect("readable")
+        + "[[row]]\nname = \"missing\"\ncommand = [\"no-such-launcher\", \"-n\", \"2\"]\n";
+    fs::write(&path, with_missing).expect("writable");
+    let output = reports(dir.path(), &["run", "suite.toml", "--out", "out"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let out = text(&output.stdout);
+    assert!(
+        out.contains("no-such-launcher is not installed: scripts/setup"),
+        "{out}"
+    );
+}
+
+#[test]
+fn a_run_that_does_not_end_is_killed_with_all_it_started() {
+    let dir = folder();
+    let path = suite(
+        dir.path(),
+        1,
+        &[("hangs", "sleep 987 & echo $! > child; trap '' TERM; wait")],
+    );
+    let quick = fs::read_to_string(&path)
+        .expect("readable")
+        .replace("= 20", "= 0.3");
+    fs::write(&path, quick).expect("writable");
+    let output = reports(dir.path(), &["run", "suite.toml", "--out", "out"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stdout).contains("no end after 0.3 s"),
+        "{}",
+        text(&output.stdout)
+    );
+    assert_ends(&dir.path().join("child"));
+}
+
+/// Waits until the process whose pid a file holds is gone.
+fn assert_ends(pid_file: &Path) {
+    let pid = fs::read_to_string(pid_file).expect("the child wrote its pid");
+    let stat = format!("/proc/{}/stat", pid.trim());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // A zombie waits for its reaper only: it runs no more.
+    while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+        assert!(Instant::now() < deadline, "process {} lives on", pid.trim());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn an_interrupted_session_keeps_what_is_finished_and_goes_on() {
+    let dir = folder();
+    let waits =
+        format!("if [ -e go ]; then {COPY}; else echo $$ > child; touch waiting; sleep 987; fi");
+    suite(dir.path(), 1, &[("quick", COPY), ("slow", &waits)]);
+    let child = Command::new(env!("CARGO_BIN_EXE_reports"))
+        .current_dir(dir.path())
+        .args(["run", "suite.toml", "--out", "out"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    while !dir.path().join("waiting").exists() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it runs");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("1 of 2 runs are kept"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_ends(&dir.path().join("child"));
+    assert_eq!(runs(dir.path()), ["quick-0001.json"]);
+    let kept = fs::read(dir.path().join("out/runs/quick-0001.json")).expect("readable");
+
+    let again = reports(dir.path(), &["run", "suite.toml", "--out", "out"]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(
+        text(&again.stderr).contains("--resume"),
+        "{}",
+        text(&again.stderr)
+    );
+
+    fs::write(dir.path().join("go"), "").expect("writable");
+    let resumed = reports(
+        dir.path(),
+        &["run", "suite.toml", "--out", "out", "--resume"],
+    );
+    assert!(resumed.status.success(), "{}", text(&resumed.stderr));
+    assert_eq!(runs(dir.path()), ["quick-0001.json", "slow-0001.json"]);
+    let unchanged = fs::read(dir.path().join("out/runs/quick-0001.json")).expect("readable");
+    assert_eq!(kept, unchanged, "a finished run is not run again");
+}
+
+#[test]
+fn another_suite_cannot_resume_a_session() {
+    let dir = folder();
+    suite(dir.path(), 1, &[("one", COPY)]);
+    assert!(
+        reports(dir.path(), &["run", "suite.toml", "--out", "out"])
+            .status
+            .success()
+    );
+    suite(dir.path(), 2, &[("one", COPY)]);
+    let output = reports(
+        dir.path(),
+        &["run", "suite.toml", "--out", "out", "--resume"],
+    );
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("another version of the suite"));
+    let output = reports(
+        dir.path(),
+        &["run", "suite.toml", "--out", "fresh", "--resume"],
+    );
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("holds no session to resume"));
+}
+
+#[test]
+fn every_kind_of_bad_file_is_named_with_its_fault() {
+    let dir = folder();
+    let good = fs::read_to_string(dir.path().join("measured.json")).expect("readable");
+    let files: [(&str, Vec<u8>, &str); 9] = [
+        ("empty.json", Vec::new(), "it is empty"),
+        (
+            "truncated.json",
+            good.as_bytes()[..good.len() / 2].to_vec(),
+            "it is truncated",
+        ),
+        (
+            "foreign.json",
+            b"{\"schema\":{\"name\":\"fio\",\"version\":1}}".to_vec(),
+            "not a report of this suite",
+        ),
+        (
+            "plain.json",
+            b"{\"jobs\":[]}".to_vec(),
+            "missing field `schema`",
+        ),
+        (
+            "future.json",
+            good.replace("\"version\": 1", "\"version\": 99").into(),
+            "schema version 99",
+        ),
+        ("binary.json", vec![0xff, 0xfe, 0x00, 0x01], "not UTF-8"),
+        ("deep.json", "[".repeat(200_000).into(), "is not a report"),
+        (
+            "mistyped.json",
+            good.replace("\"cases\": []", "\"cases\": 7").into(),
+            "expected a sequence",
+        ),
+        ("hostless.json", without_hosts(&good).into(), "hosts: empty"),
+    ];
+    for (name, bytes, fault) in &files {
+        fs::write(dir.path().join(name), bytes).expect("writable");
+        let output = reports(dir.path(), &["validate", name]);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        assert!(
+            stderr.contains(name) && stderr.contains(fault),
+            "{name}: {stderr}"
+        );
+    }
+    let output = reports(dir.path(), &["validate", "measured.json"]);
+    assert_eq!(text(&output.stdout), "1 valid, 0 not\n");
+    let output = reports(dir.path(), &["validate", "."]);
+    assert_eq!(
+        text(&output.stdout),
+        format!("1 valid, {} not\n", files.len())
+    );
+    let output = reports(dir.path(), &["show", "absent.json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("absent.json"));
+}
+
+fn without_hosts(report: &str) -> String {
+    let mut value: serde_json::Value = serde_json::from_str(report).expect("it is JSON");
+    value["hosts"] = serde_json::Value::Array(Vec::new());
+    value.to_string()
+}
+
+#[test]
+fn wrong_usage_has_its_own_exit_code() {
+    let dir = folder();
+    for args in [
+        &["--no-such-flag"][..],
+        &["run"],
+        &["run", "absent.toml"],
+        &["show"],
+        &[],
+    ] {
+        let output = reports(dir.path(), args);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{args:?}: {}",
+            text(&output.stderr)
+        );
+        assert!(!output.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_leaves_no_half_page() {
+    let dir = folder();
+    let output = reports(
+        dir.path(),
+        &["html", "measured.json", "-o", "/dev/full/report.html"],
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("/dev/full/report.html"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn the_environment_is_shown_as_text_and_as_json() {
+    let dir = folder();
+    let output = reports(dir.path(), &["env", "--json"]);
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert!(value["name"].is_string());
+    let output = reports(dir.path(), &["env"]);
+    assert!(output.status.success() && !output.stdout.contains(&0x1b));
+}
