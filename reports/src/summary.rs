@@ -29,6 +29,8 @@ pub struct CaseSummary {
     pub flags: Vec<(Flag, usize)>,
     /// What the last measured run verified.
     pub verified: Option<String>,
+    /// What the last measured run really used.
+    pub facts: serde_json::Map<String, serde_json::Value>,
     /// Distributions of all runs, merged, by name. For drawing, never for intervals.
     pub histograms: Vec<(String, Histogram<u64>)>,
     /// Each run's slices, in run order.
@@ -253,6 +255,10 @@ fn summarise_case(
         verified: measurements
             .last()
             .map(|measurement| measurement.verified.clone()),
+        facts: measurements
+            .last()
+            .map(|measurement| measurement.facts.clone())
+            .unwrap_or_default(),
         histograms,
         intervals: measurements
             .iter()

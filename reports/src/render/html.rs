@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 /// The page as text.
 #[must_use]
 pub fn page(title: &str, reports: &[Report], cases: &[CaseSummary]) -> String {
+    let sweeps = sweeps(cases);
     let markup = html! {
         (DOCTYPE)
         html lang="en" {
@@ -33,12 +34,15 @@ pub fn page(title: &str, reports: &[Report], cases: &[CaseSummary]) -> String {
                 }
                 main {
                     (summary(cases))
-                    @if !sweeps(cases).is_empty() {
+                    @if !sweeps.is_empty() {
                         h2 { "Sweeps" }
-                        div .plots { @for sweep in sweeps(cases) { (plots::sweep(&sweep)) } }
+                        div .plots { @for sweep in &sweeps { (plots::sweep(sweep)) } }
                     }
                     h2 { "Cases" }
-                    @for (index, case) in cases.iter().enumerate() { (section(index, case, cases)) }
+                    @for (index, case) in cases.iter().enumerate() {
+                        @let swept = sweeps.iter().flatten().any(|(_, one)| std::ptr::eq(*one, case));
+                        (section(index, case, cases, swept))
+                    }
                     (environment(reports))
                 }
                 (data(reports))
@@ -190,20 +194,34 @@ fn badges(case: &CaseSummary) -> Markup {
     }
 }
 
-fn section(index: usize, case: &CaseSummary, cases: &[CaseSummary]) -> Markup {
+/// A case's own part of the page. One of a sweep is folded, since its curve is above.
+fn section(index: usize, case: &CaseSummary, cases: &[CaseSummary], folded: bool) -> Markup {
     html! {
         section id=(format!("case-{index}")) {
-            h3 { (case.label(cases)) (badges(case)) }
-            p .faint { (case.benchmark.definition) }
-            (reasons(case))
-            @if case.measured > 0 {
-                div .plots { (plots::percentiles(case)) (plots::over_time(case)) }
-                @if let Some(verified) = &case.verified { p { "Verified: " (verified) "." } }
-                @for (flag, runs) in &case.flags {
-                    p { strong { (flag.code) } " in " (runs) " of " (case.measured) " runs: " (flag.evidence) }
+            @if folded {
+                details {
+                    summary { strong { (case.label(cases)) } (badges(case)) }
+                    (body(case))
                 }
-                (details(case))
+            } @else {
+                h3 { (case.label(cases)) (badges(case)) }
+                (body(case))
             }
+        }
+    }
+}
+
+fn body(case: &CaseSummary) -> Markup {
+    html! {
+        p .faint { (case.benchmark.definition) }
+        (reasons(case))
+        @if case.measured > 0 {
+            div .plots { (plots::percentiles(case)) (plots::over_time(case)) }
+            @if let Some(verified) = &case.verified { p { "Verified: " (verified) "." } }
+            @for (flag, runs) in &case.flags {
+                p { strong { (flag.code) } " in " (runs) " of " (case.measured) " runs: " (flag.evidence) }
+            }
+            (details(case))
         }
     }
 }
@@ -225,6 +243,10 @@ fn details(case: &CaseSummary) -> Markup {
                     dt { (name) } dd { (plain(value)) }
                 }
                 dt { "definition" } dd { (case.benchmark.definition_hash) }
+            }
+            @if !case.facts.is_empty() {
+                p { strong { "What was really used" } " (last run)" }
+                pre { (terminal::environment(&Value::Object(case.facts.clone()), &terminal::Style::PLAIN)) }
             }
         }
     }

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 260.0;
 /// Room for labels: left, right, top, bottom.
-const MARGIN: (f64, f64, f64, f64) = (74.0, 12.0, 10.0, 44.0);
+const MARGIN: (f64, f64, f64, f64) = (82.0, 28.0, 10.0, 44.0);
 
 /// How many colours the style sheet has for series.
 pub(super) const COLORS: usize = 6;
@@ -69,6 +69,31 @@ impl Axis {
         }
     }
 
+    /// A logarithmic axis for sizes in bytes, labelled at powers of two: at most nine of them.
+    pub(super) fn of_sizes(label: &str, sizes: impl Iterator<Item = f64>) -> Self {
+        let powers = sizes.filter(|size| *size >= 1.0).map(f64::log2);
+        let (low, high) = powers.fold((f64::INFINITY, 0.0_f64), |(low, high), power| {
+            (low.min(power), high.max(power))
+        });
+        let low = if low.is_finite() {
+            low.floor() as u32
+        } else {
+            0
+        };
+        let high = (high.ceil() as u32).max(low + 1);
+        let step = (high - low).div_ceil(8).max(1);
+        let ticks = (low..=high).step_by(step as usize);
+        Self {
+            label: label.to_owned(),
+            scale: Scale::Log,
+            low: f64::from(low).exp2(),
+            high: f64::from(high).exp2(),
+            ticks: ticks
+                .map(|power| (f64::from(power).exp2(), binary_size(power)))
+                .collect(),
+        }
+    }
+
     /// An axis with given ends and ticks.
     pub(super) fn fixed(label: &str, low: f64, high: f64, ticks: Vec<(f64, String)>) -> Self {
         Self {
@@ -85,6 +110,13 @@ impl Axis {
         let (low, high) = (self.scale.of(self.low), self.scale.of(self.high));
         ((self.scale.of(value) - low) / (high - low)).clamp(0.0, 1.0)
     }
+}
+
+/// 2^power bytes: `64 KiB`.
+fn binary_size(power: u32) -> String {
+    let prefixes = ["", "Ki", "Mi", "Gi", "Ti"];
+    let prefix = prefixes[(power as usize / 10).min(prefixes.len() - 1)];
+    format!("{} {prefix}B", 1u64 << (power % 10))
 }
 
 /// Four to eight round numbers that enclose the range.
@@ -106,10 +138,10 @@ fn linear_ticks(low: f64, high: f64) -> Vec<f64> {
 /// Powers of ten that enclose the range, with 2 and 5 between them if they are few.
 fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
-    let factors: &[f64] = if last - first <= 2 {
-        &[1.0, 2.0, 5.0]
-    } else {
-        &[1.0]
+    let factors: &[f64] = match high / low {
+        ratio if ratio < 5.0 => &[1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0],
+        ratio if ratio < 200.0 => &[1.0, 2.0, 5.0],
+        _ => &[1.0],
     };
     let all: Vec<f64> = (first..=last)
         .flat_map(|power| factors.iter().map(move |factor| factor * 10f64.powi(power)))
@@ -254,6 +286,11 @@ mod tests {
         assert_eq!(linear_ticks(0.0, 9.3), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
         assert_eq!(log_ticks(3.0, 70.0), [2.0, 5.0, 10.0, 20.0, 50.0, 100.0]);
         assert_eq!(log_ticks(2.0, 9_000_000.0).len(), 8);
+        assert_eq!(log_ticks(11.0, 17.0), [10.0, 12.0, 15.0, 20.0]);
+        assert_eq!(
+            (binary_size(3), binary_size(16)),
+            ("8 B".into(), "64 KiB".into())
+        );
         assert_eq!(log_ticks(10.0, 10.0), [10.0]);
     }
 

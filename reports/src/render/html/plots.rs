@@ -146,12 +146,7 @@ pub(super) fn sweep(cases: &[(f64, &CaseSummary)]) -> Markup {
         medians.extend(summary.median.known().map(|median| (*size, *median)));
         dots.extend(summary.values.iter().map(|value| (*size, *value)));
     }
-    let x = Axis::covering(
-        "message size",
-        Scale::Log,
-        dots.iter().map(|p| p.0),
-        |size| human(size, Unit::Bytes),
-    );
+    let x = Axis::of_sizes("message size", dots.iter().map(|point| point.0));
     let y = Axis::covering(
         &metric.name,
         Scale::Log,
@@ -176,7 +171,7 @@ pub(super) fn sweep(cases: &[(f64, &CaseSummary)]) -> Markup {
         points: dots,
     };
     html! {
-        div {
+        div .sweep {
             h3 { (id) ": " (title) " by size" }
             (plot(&format!("{id}: {title} by message size"), &x, &y, &[line, dots]))
         }
