@@ -7,7 +7,7 @@ use reports::program::{self, Usage};
 use reports::render::progress::SuiteProgress;
 use reports::render::terminal::{self, Style};
 use reports::render::{html, table};
-use reports::suite::{Session, Suite, Verdict};
+use reports::suite::{Plan, Session, Suite, Verdict};
 use reports::summary::{self, CaseSummary};
 use reports::{host, measure, suite};
 use std::path::{Path, PathBuf};
@@ -87,14 +87,16 @@ fn main() -> ExitCode {
 fn run(path: &Path, out: &Path, resume: bool) -> anyhow::Result<ExitCode> {
     let (suite, text) = Suite::load(path).map_err(|error| Usage(error.to_string()))?;
     measure::install_signal_handlers().context("cannot set handlers for SIGINT, SIGTERM")?;
+    let drawn = suite.seed.unwrap_or_else(|| fastrand::u64(..));
     let session = if resume {
         Session::resume(out, &text)
     } else {
-        Session::create(out, &text)
+        Session::create(out, &text, drawn)
     }
     .map_err(|error| Usage(error.to_string()))?;
-    let mut progress = SuiteProgress::new(suite.schedule().len());
-    let result = suite::run(&suite, &session, &mut progress);
+    let plan = Plan::new(&suite, session.seed);
+    let mut progress = SuiteProgress::new(plan.order.len());
+    let result = suite::run(&suite, &plan, &session, &mut progress);
     progress.finish();
     let (reports, verdict) = result?;
     if let Verdict::Interrupted { finished, planned } = verdict {

@@ -2,19 +2,24 @@
 //!
 //! A run is a process. Caches, address layout and scheduling differ from process to process, and
 //! only repeated processes show by how much; and since a machine drifts, the rows take turns
-//! instead of being repeated one after another. What is finished is on disk before the next run
-//! starts, so an interrupted session can go on.
+//! instead of being repeated one after another. A row may have arms, variants to be compared: those
+//! run next to each other in every round, in an order that is drawn and then reversed (ABBA), so
+//! that each round gives one pair and a drift weighs on all arms alike. What is finished is on
+//! disk before the next run starts, so an interrupted session can go on.
 
+mod plan;
+mod process;
 mod runner;
+mod server;
 mod session;
 
+pub use plan::{Plan, Scheduled, Unit};
 pub use runner::{Progress, RunEvent, Verdict, run};
 pub use session::{Session, SessionError};
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// A suite as its file describes it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -31,22 +36,58 @@ pub struct Suite {
     /// After how many seconds a run is killed, unless its row says otherwise.
     #[serde(default = "default_timeout_s")]
     pub timeout_s: f64,
+    /// After how many seconds no new round starts.
+    pub budget_s: Option<f64>,
+    /// A row needs no further rounds once the interval of its first headline metric is narrower
+    /// than this share of the median in every arm.
+    pub stop_width: Option<f64>,
+    /// The seed of the order; drawn and recorded if it is absent.
+    pub seed: Option<u64>,
     /// Environment variables for every run.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// Variants of every row.
+    #[serde(rename = "arm", default)]
+    pub arms: Vec<Arm>,
+    /// Variants of every row as a product: each name's values replace `{name}` in commands and
+    /// environment variables.
+    #[serde(default)]
+    pub matrix: BTreeMap<String, Vec<String>>,
     /// The rows, in order.
     #[serde(rename = "row", default)]
     pub rows: Vec<Row>,
 }
 
-/// One row: a command that writes a report.
+/// A variant of every row: other binaries, another environment, further options.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arm {
+    /// The arm's name.
+    pub name: String,
+    /// The folder in which the suite's own programs are found, instead of the one of `reports`.
+    pub bin: Option<PathBuf>,
+    /// Environment variables of this arm.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Further arguments for every command.
+    #[serde(default)]
+    pub args: Vec<String>,
+}
+
+/// One row: a command that writes a report, or several of them as arms.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Row {
     /// The row's name: letters, digits, `-`, `_` and `.`, since files are named after it.
     pub name: String,
     /// The command line. The suite's own programs are found beside `reports`; `-o FILE` is added.
+    #[serde(default)]
     pub command: Vec<String>,
+    /// The server that the command needs.
+    pub server: Option<Server>,
+    /// Several commands to be compared, instead of one.
+    #[serde(rename = "arm", default)]
+    pub arms: Vec<RowArm>,
     /// How often it runs.
     pub repetitions: Option<u32>,
     /// After how many seconds a run is killed.
@@ -54,6 +95,28 @@ pub struct Row {
     /// Environment variables for this row.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+}
+
+/// One of a row's own arms.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RowArm {
+    /// The arm's name.
+    pub name: String,
+    /// Its command line.
+    pub command: Vec<String>,
+    /// The server that the command needs.
+    pub server: Option<Server>,
+}
+
+/// A server that runs while a command does.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// The command line.
+    pub command: Vec<String>,
+    /// The TCP or UDP port whose appearance says that it is ready.
+    pub port: u16,
 }
 
 fn default_repetitions() -> u32 {
@@ -89,7 +152,7 @@ pub enum SuiteError {
 }
 
 impl Suite {
-    /// Reads a suite from a file.
+    /// Reads a suite from a file; its text is returned too, as the session's identity.
     ///
     /// # Errors
     /// [`SuiteError`], which names the file, the row and the fault.
@@ -99,11 +162,10 @@ impl Suite {
             source,
         };
         let text = std::fs::read_to_string(path).map_err(io_error)?;
-        let malformed = |reason| SuiteError::Malformed {
+        let suite = Self::parse(&text).map_err(|reason| SuiteError::Malformed {
             path: path.to_owned(),
             reason,
-        };
-        let suite = Self::parse(&text).map_err(malformed)?;
+        })?;
         Ok((suite, text))
     }
 
@@ -125,69 +187,73 @@ impl Suite {
         for (index, row) in self.rows.iter().enumerate() {
             row.check()
                 .map_err(|fault| format!("row {} ({:?}): {fault}", index + 1, row.name))?;
-            if self.rows[..index]
-                .iter()
-                .any(|other| other.name == row.name)
-            {
-                return Err(format!("two rows are named {:?}", row.name));
-            }
+        }
+        distinct("rows", self.rows.iter().map(|row| &row.name))?;
+        distinct("arms", self.arms.iter().map(|arm| &arm.name))?;
+        for arm in &self.arms {
+            check_name(&arm.name).map_err(|fault| format!("arm {:?}: {fault}", arm.name))?;
+        }
+        if let Some((name, _)) = self.matrix.iter().find(|(_, values)| values.is_empty()) {
+            return Err(format!("matrix.{name} has no values"));
         }
         check_repetitions(self.repetitions)?;
-        check_timeout(self.timeout_s)
-    }
-
-    /// How often a row runs.
-    #[must_use]
-    pub fn repetitions_of(&self, row: &Row) -> u32 {
-        row.repetitions.unwrap_or(self.repetitions)
-    }
-
-    /// After how long a run of the row is killed.
-    #[must_use]
-    pub fn timeout_of(&self, row: &Row) -> Duration {
-        Duration::from_secs_f64(row.timeout_s.unwrap_or(self.timeout_s))
-    }
-
-    /// Every run in the order in which they start: round by round, so that rows take turns, and
-    /// every other round backwards, so that a steady drift weighs on all rows alike.
-    #[must_use]
-    pub fn schedule(&self) -> Vec<Scheduled> {
-        let rounds = self
-            .rows
-            .iter()
-            .map(|row| self.repetitions_of(row))
-            .max()
-            .unwrap_or(0);
-        (1..=rounds)
-            .flat_map(|repetition| {
-                let mut round: Vec<usize> = (0..self.rows.len())
-                    .filter(|&row| repetition <= self.repetitions_of(&self.rows[row]))
-                    .collect();
-                if repetition % 2 == 0 {
-                    round.reverse();
-                }
-                round
-                    .into_iter()
-                    .map(move |row| Scheduled { row, repetition })
-            })
-            .collect()
+        check_seconds("timeout_s", self.timeout_s)?;
+        self.budget_s
+            .map_or(Ok(()), |budget| check_seconds("budget_s", budget))?;
+        match self.stop_width {
+            Some(width) if !(width > 0.0 && width < 1.0) => {
+                Err(format!("stop_width = {width}: it must lie between 0 and 1"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 impl Row {
     fn check(&self) -> Result<(), String> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if self.name.is_empty() || self.name.starts_with('.') || !self.name.chars().all(plain) {
-            return Err(
-                "the name must be letters, digits, '-', '_' and '.', not starting with '.'".into(),
-            );
+        check_name(&self.name)?;
+        match (self.command.is_empty(), self.arms.is_empty()) {
+            (true, true) => return Err("it has neither a command nor arms".to_owned()),
+            (false, false) => return Err("it has both a command and arms".to_owned()),
+            _ => {}
         }
-        if self.command.first().is_none_or(String::is_empty) {
-            return Err("the command is empty".to_owned());
+        distinct("arms", self.arms.iter().map(|arm| &arm.name))?;
+        for arm in &self.arms {
+            check_name(&arm.name).map_err(|fault| format!("arm {:?}: {fault}", arm.name))?;
+        }
+        let servers = self.arms.iter().filter_map(|arm| arm.server.as_ref());
+        let commands = self.arms.iter().map(|arm| &arm.command);
+        let servers = servers.chain(&self.server).map(|server| &server.command);
+        let given = Some(&self.command).filter(|_| self.arms.is_empty());
+        for command in commands.chain(servers).chain(given) {
+            if command.first().is_none_or(String::is_empty) {
+                return Err("a command is empty".to_owned());
+            }
         }
         self.repetitions.map_or(Ok(()), check_repetitions)?;
-        self.timeout_s.map_or(Ok(()), check_timeout)
+        self.timeout_s
+            .map_or(Ok(()), |timeout| check_seconds("timeout_s", timeout))
     }
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+        return Err(
+            "the name must be letters, digits, '-', '_' and '.', not starting with '.'".into(),
+        );
+    }
+    Ok(())
+}
+
+fn distinct<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> Result<(), String> {
+    let mut seen = std::collections::BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(format!("two {what} are named {name:?}"));
+        }
+    }
+    Ok(())
 }
 
 fn check_repetitions(repetitions: u32) -> Result<(), String> {
@@ -199,22 +265,13 @@ fn check_repetitions(repetitions: u32) -> Result<(), String> {
     ))
 }
 
-fn check_timeout(timeout_s: f64) -> Result<(), String> {
-    if timeout_s.is_finite() && timeout_s > 0.0 && timeout_s <= 1e7 {
+fn check_seconds(name: &str, seconds: f64) -> Result<(), String> {
+    if seconds.is_finite() && seconds > 0.0 && seconds <= 1e7 {
         return Ok(());
     }
     Err(format!(
-        "timeout_s = {timeout_s}: it must be above 0 and at most 10000000 seconds"
+        "{name} = {seconds}: it must be above 0 and at most 10000000 seconds"
     ))
-}
-
-/// One run of the schedule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Scheduled {
-    /// The row's index.
-    pub row: usize,
-    /// Which repetition, counted from 1.
-    pub repetition: u32,
 }
 
 #[cfg(test)]
@@ -230,32 +287,23 @@ mod tests {
         [[row]]
         name = "b"
         command = ["storage-bench", "null"]
-        repetitions = 2
     "#;
-
-    #[test]
-    fn rows_take_turns_and_every_other_round_runs_backwards() {
-        let suite = Suite::parse(TWO_ROWS).expect("it is well-formed");
-        let order: Vec<_> = suite
-            .schedule()
-            .iter()
-            .map(|run| (run.row, run.repetition))
-            .collect();
-        assert_eq!(order, [(0, 1), (1, 1), (1, 2), (0, 2), (0, 3)]);
-    }
 
     #[test]
     fn faults_are_named() {
         let fault = |text: &str| Suite::parse(text).expect_err("it is malformed");
+        let with = |from: &str, to: &str| fault(&TWO_ROWS.replace(from, to));
         assert!(fault("name = \"x\"").contains("no [[row]]"));
         assert!(fault("name = 3").contains("expected a string"));
-        assert!(fault(&TWO_ROWS.replace("\"b\"", "\"a\"")).contains("two rows are named \"a\""));
-        assert!(fault(&TWO_ROWS.replace("\"b\"", "\"../b\"")).contains("row 2"));
-        assert!(fault(&TWO_ROWS.replace("repetitions = 3", "repetitions = 0")).contains("1 to"));
-        assert!(
-            fault(&TWO_ROWS.replace("repetitions = 3", "repetition = 3")).contains("repetition")
-        );
-        let empty = TWO_ROWS.replace(r#"["storage-bench", "null"]"#, "[]");
-        assert!(fault(&empty).contains("the command is empty"));
+        assert!(with("\"b\"", "\"a\"").contains("two rows are named \"a\""));
+        assert!(with("\"b\"", "\"../b\"").contains("row 2"));
+        assert!(with("repetitions = 3", "repetitions = 0").contains("1 to"));
+        assert!(with("repetitions = 3", "repetition = 3").contains("repetition"));
+        assert!(with("repetitions = 3", "stop_width = 2").contains("between 0 and 1"));
+        let nothing = with(r#"command = ["storage-bench", "null"]"#, "");
+        assert!(nothing.contains("neither a command nor arms"), "{nothing}");
+        assert!(with("\"storage-bench\"", "\"\"").contains("a command is empty"));
+        let matrix = format!("matrix = {{ engine = [] }}\n{TWO_ROWS}");
+        assert!(fault(&matrix).contains("matrix.engine has no values"));
     }
 }

@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct CaseSummary {
     /// The suite's row, if the runs belong to one.
     pub row: Option<String>,
+    /// The arm of the row, if it has several.
+    pub arm: Option<String>,
     /// The hosts that took part.
     pub hosts: Vec<String>,
     /// What was measured.
@@ -85,11 +87,9 @@ impl CaseSummary {
                 None => format!("{name}={value}"),
             })
             .collect();
-        if differing.is_empty() {
-            self.benchmark.id.clone()
-        } else {
-            format!("{} {}", self.benchmark.id, differing.join(" "))
-        }
+        let arm = self.arm.as_ref().map(|arm| format!("[{arm}]"));
+        let words = [self.benchmark.id.clone()].into_iter().chain(arm);
+        words.chain(differing).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -160,7 +160,7 @@ impl MetricSummary {
 }
 
 /// What makes two runs repetitions of each other.
-type Group = (Option<String>, Vec<String>, String, String);
+type Group = ([Option<String>; 2], Vec<String>, String, String);
 
 /// Condenses reports. A run that appears twice (the same run id) counts once. Cases keep the order
 /// in which the reports first name them.
@@ -173,15 +173,13 @@ pub fn summarise(reports: &[Report]) -> Vec<CaseSummary> {
         .iter()
         .filter(|report| seen.insert(report.run.id.as_str()))
     {
-        let row = report
-            .run
-            .session
-            .as_ref()
-            .map(|session| session.row.clone());
+        let session = report.run.session.as_ref();
+        let row = session.map(|session| session.row.clone());
+        let arm = session.and_then(|session| session.arm.clone());
         let hosts: Vec<String> = report.hosts.iter().map(|host| host.name.clone()).collect();
         for case in &report.cases {
             let hash = case.benchmark.definition_hash.clone();
-            let group = (row.clone(), hosts.clone(), case.key(), hash);
+            let group = ([row.clone(), arm.clone()], hosts.clone(), case.key(), hash);
             let runs = groups.entry(group.clone()).or_default();
             if runs.is_empty() {
                 order.push(group);
@@ -199,7 +197,7 @@ pub fn summarise(reports: &[Report]) -> Vec<CaseSummary> {
 }
 
 fn summarise_case(
-    row: Option<String>,
+    [row, arm]: [Option<String>; 2],
     hosts: Vec<String>,
     runs: &[(&Benchmark, &Outcome)],
 ) -> CaseSummary {
@@ -241,6 +239,7 @@ fn summarise_case(
     }
     CaseSummary {
         row,
+        arm,
         hosts,
         // A group is made when its first run is put into it.
         benchmark: runs[0].0.clone(),

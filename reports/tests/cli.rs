@@ -371,3 +371,96 @@ fn the_environment_is_shown_as_text_and_as_json() {
     let output = reports(dir.path(), &["env"]);
     assert!(output.status.success() && !output.stdout.contains(&0x1b));
 }
+
+#[test]
+fn arms_take_turns_and_share_a_pair_id() {
+    let dir = folder();
+    let text = format!(
+        "name = \"arms\"\nrepetitions = 2\nseed = 5\n[matrix]\nkind = [\"x\", \"y\"]\n[[row]]\nname = \"r\"\n\
+         command = [\"sh\", \"-c\", '''echo {{kind}} >> order; {COPY}''', \"sh\"]\n"
+    );
+    fs::write(dir.path().join("suite.toml"), text).expect("writable");
+    let output = reports(dir.path(), &["run", "suite.toml", "--out", "out"]);
+    assert!(output.status.success(), "{}", text_of(&output));
+    let order = fs::read_to_string(dir.path().join("order")).expect("the rows ran");
+    let order: Vec<&str> = order.lines().collect();
+    assert!(
+        order == ["x", "y", "y", "x"] || order == ["y", "x", "x", "y"],
+        "{order:?}"
+    );
+    let session = |name: &str| {
+        let path = dir.path().join("out/runs").join(name);
+        model::load(&path)
+            .expect("a report")
+            .run
+            .session
+            .expect("of a session")
+    };
+    let (x, y) = (session("r-kind=x-0002.json"), session("r-kind=y-0002.json"));
+    assert_eq!(
+        (x.arm.as_deref(), y.arm.as_deref()),
+        (Some("kind=x"), Some("kind=y"))
+    );
+    assert_eq!(
+        (x.pair_id.as_deref(), y.pair_id),
+        (Some("r-2"), Some("r-2".to_owned()))
+    );
+}
+
+fn text_of(output: &Output) -> String {
+    format!("{}{}", text(&output.stdout), text(&output.stderr))
+}
+
+/// A program that listens on a port until it is told to end, and notes that it was.
+const SERVER: &str = r#"
+import signal, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+def end(*_):
+    open("server-ended", "w").close()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+while True:
+    signal.pause()
+"#;
+
+#[test]
+fn a_server_runs_beside_its_row_and_ends_with_it() {
+    if Command::new("python3").arg("--version").output().is_err() {
+        println!("SKIPPED a_server_runs_beside_its_row: no python3 on the PATH");
+        return;
+    }
+    let dir = folder();
+    fs::write(dir.path().join("server.py"), SERVER).expect("writable");
+    let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = probe.local_addr().expect("bound").port();
+    drop(probe);
+    let text = format!(
+        "name = \"served\"\nrepetitions = 1\n[[row]]\nname = \"r\"\n\
+         server = {{ command = [\"python3\", \"server.py\", \"{port}\"], port = {port} }}\n\
+         command = [\"bash\", \"-c\", '''exec 3<>/dev/tcp/127.0.0.1/{port} && {COPY}''', \"bash\"]\n"
+    );
+    fs::write(dir.path().join("suite.toml"), text).expect("writable");
+    let output = reports(dir.path(), &["run", "suite.toml", "--out", "out"]);
+    assert!(output.status.success(), "{}", text_of(&output));
+    assert!(
+        dir.path().join("server-ended").exists(),
+        "the server was told to end"
+    );
+    assert_eq!(runs(dir.path()), ["r-0001.json"]);
+}
+
+#[test]
+fn a_spent_budget_ends_a_suite_between_pairs_of_rounds() {
+    let dir = folder();
+    let path = suite(dir.path(), 50, &[("slow", &format!("sleep 0.15; {COPY}"))]);
+    let text = fs::read_to_string(&path).expect("readable");
+    fs::write(
+        &path,
+        text.replace("repetitions", "budget_s = 0.2\nrepetitions"),
+    )
+    .expect("writable");
+    let output = reports(dir.path(), &["run", "suite.toml", "--out", "out"]);
+    assert!(output.status.success(), "{}", text_of(&output));
+    assert_eq!(runs(dir.path()), ["slow-0001.json", "slow-0002.json"]);
+    assert!(text_of(&output).contains("the time budget is spent"));
+}

@@ -2,7 +2,7 @@
 
 use super::units::human_fact;
 use crate::model::{Outcome, Report};
-use crate::suite::{Progress, Row, RunEvent};
+use crate::suite::{Progress, RunEvent, Unit};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
 
@@ -41,10 +41,15 @@ impl SuiteProgress {
         }
     }
 
-    fn line(&self, row: &Row, what: &str) {
-        let line = format!("[{}/{}] {:<24} {what}", self.done, self.planned, row.name);
+    fn line(&self, unit: &Unit, what: &str) {
+        let line = format!(
+            "[{}/{}] {:<24} {what}",
+            self.done,
+            self.planned,
+            unit.name()
+        );
         match &self.bar {
-            Some(bar) => bar.set_message(format!("{} {what}", row.name)),
+            Some(bar) => bar.set_message(format!("{} {what}", unit.name())),
             // Progress is a courtesy: a closed pipe must not end the session.
             None => drop(writeln!(io::stderr(), "{line}")),
         }
@@ -54,18 +59,22 @@ impl SuiteProgress {
 impl Progress for SuiteProgress {
     fn event(&mut self, event: &RunEvent<'_>) {
         match event {
-            RunEvent::Started { row, repetition } => {
+            RunEvent::Started { unit, repetition } => {
                 if let Some(bar) = &self.bar {
-                    bar.set_message(format!("{} (run {repetition})", row.name));
+                    bar.set_message(format!("{} (run {repetition})", unit.name()));
                 }
             }
-            RunEvent::Finished { row, report } => {
+            RunEvent::Finished { unit, report } => {
                 self.done += 1;
-                self.line(row, &result(report));
+                self.line(unit, &result(report));
             }
-            RunEvent::Found { row } => {
+            RunEvent::Found { unit } => {
                 self.done += 1;
-                self.line(row, "finished earlier");
+                self.line(unit, "finished earlier");
+            }
+            RunEvent::NotNeeded { unit, reason } => {
+                self.done += 1;
+                self.line(unit, &format!("not needed: {reason}"));
             }
         }
         if let Some(bar) = &self.bar {

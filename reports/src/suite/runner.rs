@@ -1,53 +1,45 @@
 //! Running a suite: one process after another, each with a deadline, each report kept as it comes.
 
-use super::{Row, Scheduled, Session, SessionError, Suite};
+use super::process::{Ended, OWN_PROGRAMS, execute, resolved, tail};
+use super::{Plan, Scheduled, Session, SessionError, Suite, Unit};
 use crate::host;
 use crate::model::{self, Benchmark, Case, Outcome, Report};
 use crate::program;
-use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::Pid;
+use crate::stats;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
-
-/// The suite's own programs, which are found beside `reports` before the PATH is searched.
-const OWN_PROGRAMS: [&str; 4] = ["net-bench", "storage-bench", "mpi-kernels", "reports"];
-
-/// How long a run has to end in good order after SIGTERM.
-const GRACE: Duration = Duration::from_secs(5);
-
-/// How often a waiting runner looks at its child and at the stop flag.
-const POLL: Duration = Duration::from_millis(5);
-
-/// How much of a failed run's output goes into its error.
-const TAIL_BYTES: u64 = 2000;
 
 /// What happens while a suite runs.
 #[derive(Debug)]
 pub enum RunEvent<'a> {
     /// A run starts.
     Started {
-        /// Its row.
-        row: &'a Row,
+        /// What runs.
+        unit: &'a Unit,
         /// Which repetition, counted from 1.
         repetition: u32,
     },
     /// A run ended and its report is kept.
     Finished {
-        /// Its row.
-        row: &'a Row,
+        /// What ran.
+        unit: &'a Unit,
         /// Its report.
         report: &'a Report,
     },
     /// A run was finished by an earlier session.
     Found {
-        /// Its row.
-        row: &'a Row,
+        /// What ran.
+        unit: &'a Unit,
+    },
+    /// A run is not needed: its row's intervals are narrow enough, or the budget is spent.
+    NotNeeded {
+        /// What would have run.
+        unit: &'a Unit,
+        /// Why it does not.
+        reason: &'static str,
     },
 }
 
@@ -60,7 +52,7 @@ pub trait Progress {
 /// How a suite ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Every run has its report.
+    /// Every run that was needed has its report.
     Complete,
     /// A signal ended it; what is finished is kept.
     Interrupted {
@@ -71,49 +63,54 @@ pub enum Verdict {
     },
 }
 
-/// Runs what the session has not finished yet and returns all its reports in schedule order.
+/// Runs what the session has not finished yet and returns all its reports in the order in which
+/// they ran.
 ///
 /// # Errors
 /// What cannot be read or written in the session's folder. A run that fails is no error here: its
 /// report says so.
 pub fn run(
     suite: &Suite,
+    plan: &Plan,
     session: &Session,
     progress: &mut dyn Progress,
 ) -> Result<(Vec<Report>, Verdict), SessionError> {
-    let schedule = suite.schedule();
-    let mut reports = Vec::with_capacity(schedule.len());
-    for (index, &scheduled) in schedule.iter().enumerate() {
-        let row = &suite.rows[scheduled.row];
-        if let Some(report) = session.finished(suite, scheduled)? {
-            progress.event(&RunEvent::Found { row });
+    let mut reports = Vec::with_capacity(plan.order.len());
+    let mut stopping = Stopping::new(suite, plan);
+    for (index, &scheduled) in plan.order.iter().enumerate() {
+        let unit = &plan.units[scheduled.unit];
+        if let Some(report) = session.finished(plan, scheduled)? {
+            progress.event(&RunEvent::Found { unit });
+            stopping.count(scheduled, &report);
             reports.push(report);
             continue;
         }
+        if let Some(reason) = stopping.not_needed(plan, scheduled) {
+            progress.event(&RunEvent::NotNeeded { unit, reason });
+            continue;
+        }
         progress.event(&RunEvent::Started {
-            row,
+            unit,
             repetition: scheduled.repetition,
         });
-        let Some(mut report) = run_once(suite, session, scheduled)? else {
+        let Some(mut report) = run_once(plan, session, scheduled)? else {
             let finished = reports.len();
-            let verdict = Verdict::Interrupted {
-                finished,
-                planned: schedule.len(),
-            };
-            return Ok((reports, verdict));
+            let planned = plan.order.len();
+            return Ok((reports, Verdict::Interrupted { finished, planned }));
         };
         report.run.session = Some(model::Session {
             id: session.id.clone(),
             suite: suite.name.clone(),
-            row: row.name.clone(),
+            row: unit.row.clone(),
             repetition: scheduled.repetition,
             order_index: u32::try_from(index + 1).unwrap_or(u32::MAX),
-            pair_id: None,
-            arm: None,
+            pair_id: plan.pair_id(scheduled),
+            arm: unit.arm.clone(),
         });
-        session.keep(suite, scheduled, &report)?;
+        session.keep(plan, scheduled, &report)?;
+        stopping.count(scheduled, &report);
         progress.event(&RunEvent::Finished {
-            row,
+            unit,
             report: &report,
         });
         reports.push(report);
@@ -121,14 +118,89 @@ pub fn run(
     Ok((reports, Verdict::Complete))
 }
 
+/// Decides which rows need no further rounds. A row is dropped between two pairs of rounds only,
+/// so that every drawn order is followed by its reverse.
+struct Stopping {
+    width: Option<f64>,
+    budget: Option<Duration>,
+    started: Instant,
+    /// The first headline metric of each unit's runs.
+    values: Vec<Vec<f64>>,
+    /// The last repetition of each row that still runs, once that is decided.
+    last: BTreeMap<String, (u32, &'static str)>,
+}
+
+impl Stopping {
+    fn new(suite: &Suite, plan: &Plan) -> Self {
+        Self {
+            width: suite.stop_width,
+            budget: suite.budget_s.map(Duration::from_secs_f64),
+            started: Instant::now(),
+            values: vec![Vec::new(); plan.units.len()],
+            last: BTreeMap::new(),
+        }
+    }
+
+    fn count(&mut self, run: Scheduled, report: &Report) {
+        let metrics = report
+            .cases
+            .iter()
+            .filter_map(|case| case.outcome.measurement())
+            .flat_map(|measurement| &measurement.metrics);
+        let headline = metrics.clone().find(|metric| metric.headline);
+        let value = headline.and_then(|metric| metric.value.known());
+        self.values[run.unit].extend(value);
+    }
+
+    fn not_needed(&mut self, plan: &Plan, run: Scheduled) -> Option<&'static str> {
+        let row = &plan.units[run.unit].row;
+        if let Some((last, reason)) = self.last.get(row) {
+            return (run.repetition > *last).then_some(*reason);
+        }
+        if run.repetition.is_multiple_of(2) {
+            return None;
+        }
+        let spent = self
+            .budget
+            .is_some_and(|budget| self.started.elapsed() > budget);
+        let reason = if spent {
+            "the time budget is spent"
+        } else if self.is_narrow(plan, row) {
+            "its intervals are narrow enough"
+        } else {
+            return None;
+        };
+        self.last.insert(row.clone(), (run.repetition - 1, reason));
+        Some(reason)
+    }
+
+    fn is_narrow(&self, plan: &Plan, row: &str) -> bool {
+        let Some(width) = self.width else {
+            return false;
+        };
+        plan.units
+            .iter()
+            .zip(&self.values)
+            .filter(|(unit, _)| unit.row == row)
+            .all(|(_, values)| {
+                let interval = stats::median_interval(values);
+                interval
+                    .zip(stats::median(values))
+                    .is_some_and(|(interval, median)| {
+                        interval.high - interval.low <= width * median.abs()
+                    })
+            })
+    }
+}
+
 /// One run in a process of its own; `None` if a signal asked the session to stop.
 fn run_once(
-    suite: &Suite,
+    plan: &Plan,
     session: &Session,
     scheduled: Scheduled,
 ) -> Result<Option<Report>, SessionError> {
-    let row = &suite.rows[scheduled.row];
-    let log_path = session.log_path(suite, scheduled);
+    let unit = &plan.units[scheduled.unit];
+    let log_path = session.log_path(plan, scheduled);
     let io_error = |what: String| move |source| SessionError::Io { what, source };
     let log = File::options()
         .create(true)
@@ -142,31 +214,28 @@ fn run_once(
         session.dir().display()
     )))?;
     let wanted = scratch.path().join("report.json");
-    let argv = command_line(row, &wanted);
+    let mut argv = resolved(&unit.command, unit);
+    argv.extend(["-o".to_owned(), wanted.to_string_lossy().into_owned()]);
     let started = program::now();
 
-    let ended = match spawn(&argv, suite, row, &log) {
-        Ok(child) => wait(child, suite.timeout_of(row)),
-        Err(error) => Ended::NotStarted(error),
-    };
+    let ended = execute(unit, &argv, &log);
+    if let Ended::Exited(_) = ended
+        && let Ok(report) = model::load(&wanted)
+    {
+        // The log is for finding out what went wrong: it is kept only if something did.
+        if program::exit_code(&report.cases) == program::EXIT_MEASURED {
+            let _ = fs::remove_file(&log_path);
+        }
+        return Ok(Some(report));
+    }
     let outcome = match ended {
         Ended::Stopped => {
             let _ = fs::remove_file(&log_path);
             return Ok(None);
         }
-        Ended::Exited(status) => match model::load(&wanted) {
-            Ok(report) => {
-                // The log is for finding out what went wrong; with a report that says it, it is
-                // kept only if something did.
-                if program::exit_code(&report.cases) == program::EXIT_MEASURED {
-                    let _ = fs::remove_file(&log_path);
-                }
-                return Ok(Some(report));
-            }
-            Err(error) => without_report(&argv, status, &error, wanted.exists(), log),
-        },
+        Ended::Exited(status) => without_report(&argv, status, &wanted, log),
         Ended::TimedOut => {
-            let limit = suite.timeout_of(row).as_secs_f64();
+            let limit = unit.timeout.as_secs_f64();
             let tail = tail(log);
             let error = format!(
                 "{}: no end after {limit} s, so it was killed{tail}",
@@ -174,162 +243,52 @@ fn run_once(
             );
             Outcome::Failed { error }
         }
-        Ended::NotStarted(error) if error.kind() == io::ErrorKind::NotFound => {
+        Ended::Missing(program) => {
             let _ = fs::remove_file(&log_path);
-            let reason = format!(
-                "{} is not installed: scripts/setup installs what the suite needs",
-                argv[0]
-            );
+            let reason =
+                format!("{program} is not installed: scripts/setup installs what the suite needs");
             Outcome::Skipped { reason }
         }
         Ended::NotStarted(error) => Outcome::Failed {
             error: format!("cannot start {}: {error}", argv[0]),
         },
     };
-    Ok(Some(stand_in(row, &argv, started, outcome)))
-}
-
-/// How a child ended.
-enum Ended {
-    Exited(ExitStatus),
-    TimedOut,
-    Stopped,
-    NotStarted(io::Error),
-}
-
-/// The row's command with the suite's own programs as paths and the report's place at the end.
-fn command_line(row: &Row, report: &Path) -> Vec<String> {
-    let beside = std::env::current_exe()
-        .ok()
-        .and_then(|exe| exe.parent().map(Path::to_owned));
-    let resolve = |word: &String| {
-        let own = OWN_PROGRAMS.contains(&word.as_str());
-        let path = beside.as_ref().filter(|_| own).map(|dir| dir.join(word));
-        match path.filter(|path| path.is_file()) {
-            Some(path) => path.to_string_lossy().into_owned(),
-            None => word.clone(),
-        }
-    };
-    let output = ["-o".to_owned(), report.to_string_lossy().into_owned()];
-    row.command.iter().map(resolve).chain(output).collect()
-}
-
-fn spawn(argv: &[String], suite: &Suite, row: &Row, log: &File) -> io::Result<Child> {
-    let env: BTreeMap<_, _> = suite.env.iter().chain(&row.env).collect();
-    // A group of its own, so that a launcher and all it started end together.
-    Command::new(&argv[0])
-        .args(&argv[1..])
-        .envs(env)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log.try_clone()?)
-        .process_group(0)
-        .spawn()
-}
-
-/// Waits for a child, a deadline or a stop request, and leaves no process behind.
-fn wait(mut child: Child, limit: Duration) -> Ended {
-    let started = Instant::now();
-    let ended = loop {
-        if has_ended(&child) {
-            break None;
-        } else if crate::measure::stop_requested() {
-            break Some(Ended::Stopped);
-        } else if started.elapsed() >= limit {
-            break Some(Ended::TimedOut);
-        }
-        std::thread::sleep(POLL);
-    };
-    if ended.is_some() {
-        signal(&child, Signal::SIGTERM);
-        let asked = Instant::now();
-        while asked.elapsed() < GRACE && !has_ended(&child) {
-            std::thread::sleep(POLL);
-        }
-    }
-    // A launcher that ended or crashed may have left ranks behind: nothing of a run outlives it.
-    signal(&child, Signal::SIGKILL);
-    let status = child.wait();
-    ended.unwrap_or_else(|| status.map_or_else(Ended::NotStarted, Ended::Exited))
-}
-
-/// Whether the child has ended. It is not reaped here, so its process group stays its own and can
-/// be signalled without hitting a stranger that got the same number.
-fn has_ended(child: &Child) -> bool {
-    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
-    !matches!(
-        waitid(Id::Pid(pid(child)), flags),
-        Ok(WaitStatus::StillAlive)
-    )
-}
-
-fn pid(child: &Child) -> Pid {
-    // Linux pids are positive and below 2²².
-    Pid::from_raw(child.id() as i32)
-}
-
-fn signal(child: &Child, signal: Signal) {
-    // The group may be gone already, which is what was wanted.
-    let _ = killpg(pid(child), signal);
+    Ok(Some(stand_in(unit, &argv, started, outcome)))
 }
 
 /// What to say of a process that ended without a readable report.
-fn without_report(
-    argv: &[String],
-    status: ExitStatus,
-    error: &model::LoadError,
-    written: bool,
-    log: File,
-) -> Outcome {
+fn without_report(argv: &[String], status: ExitStatus, wanted: &Path, log: File) -> Outcome {
     let tail = tail(log);
-    let problem = if written {
-        format!(": {error}")
-    } else {
-        " and wrote no report".to_owned()
+    let problem = match model::load(wanted) {
+        Err(error) if wanted.exists() => format!(": {error}"),
+        _ => " and wrote no report".to_owned(),
     };
     let text = format!("{} ended with {status}{problem}{tail}", argv[0]);
-    if !written && status.code() == Some(program::EXIT_UNAVAILABLE.into()) {
+    if !wanted.exists() && status.code() == Some(program::EXIT_UNAVAILABLE.into()) {
         return Outcome::Skipped { reason: text };
     }
     Outcome::Failed { error: text }
 }
 
-/// The end of what a run printed, as the end of an error message.
-fn tail(mut log: File) -> String {
-    let read = (|| -> io::Result<String> {
-        let length = log.seek(SeekFrom::End(0))?;
-        log.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-        let mut bytes = Vec::new();
-        log.take(TAIL_BYTES).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
-    })();
-    match read {
-        Ok(text) if text.is_empty() => "; it printed nothing".to_owned(),
-        Ok(text) => format!("; it printed: {text}"),
-        Err(error) => format!("; its output cannot be read: {error}"),
-    }
-}
-
 /// The report of a run that could not write its own.
-fn stand_in(row: &Row, argv: &[String], started: String, outcome: Outcome) -> Report {
-    let name = row
+fn stand_in(unit: &Unit, argv: &[String], started: String, outcome: Outcome) -> Report {
+    let name = unit
         .command
         .iter()
         .find(|word| OWN_PROGRAMS.contains(&word.as_str()));
-    let name = name.unwrap_or(&row.command[0]);
-    let case = row
-        .command
-        .iter()
-        .skip_while(|word| *word != name)
-        .nth(1)
+    let name = name.unwrap_or(&unit.command[0]);
+    let mut after = unit.command.iter().skip_while(|word| *word != name).skip(1);
+    let case = after
+        .next()
         .filter(|word| !word.starts_with('-'))
-        .unwrap_or(&row.name);
+        .unwrap_or(&unit.row);
     let mut params = serde_json::Map::new();
-    params.insert("command".to_owned(), row.command.join(" ").into());
+    params.insert("command".to_owned(), unit.command.join(" ").into());
     let definition = "A command of a suite that wrote no report of its own.";
     let benchmark = Benchmark::new(format!("{name}/{case}"), definition, params);
+    let case = Case { benchmark, outcome };
     let mut report = program::Session::stand_in(name, started)
-        .finish_with_hosts(vec![host::fingerprint()], vec![Case { benchmark, outcome }]);
+        .finish_with_hosts(vec![host::fingerprint()], vec![case]);
     report.run.argv = argv.to_vec();
     report
 }

@@ -6,7 +6,7 @@
 //! DIR/logs/*.log       what a run printed, kept when it failed
 //! ```
 
-use super::{Scheduled, Suite};
+use super::{Plan, Scheduled};
 use crate::model::{self, LoadError, Report};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 pub struct Session {
     /// The session's id, shared by all its runs.
     pub id: String,
+    /// The seed of the order of its runs.
+    pub seed: u64,
     dir: PathBuf,
 }
 
@@ -26,6 +28,7 @@ pub struct Session {
 #[serde(deny_unknown_fields)]
 struct Record {
     id: String,
+    seed: u64,
     /// The suite's text: a resumed session must be the same suite, to the letter.
     suite: String,
 }
@@ -74,7 +77,7 @@ impl Session {
     ///
     /// # Errors
     /// [`SessionError`].
-    pub fn create(dir: &Path, suite_text: &str) -> Result<Self, SessionError> {
+    pub fn create(dir: &Path, suite_text: &str, seed: u64) -> Result<Self, SessionError> {
         if dir.join("session.json").exists() {
             return Err(SessionError::Exists {
                 dir: dir.to_owned(),
@@ -83,6 +86,7 @@ impl Session {
         let id = uuid::Uuid::new_v4().to_string();
         let record = Record {
             id: id.clone(),
+            seed,
             suite: suite_text.to_owned(),
         };
         // Strings always serialise.
@@ -93,6 +97,7 @@ impl Session {
         })?;
         Self {
             id,
+            seed,
             dir: dir.to_owned(),
         }
         .with_folders()
@@ -118,6 +123,7 @@ impl Session {
         }
         Self {
             id: record.id,
+            seed: record.seed,
             dir: dir.to_owned(),
         }
         .with_folders()
@@ -142,30 +148,30 @@ impl Session {
 
     /// Where a run's report belongs.
     #[must_use]
-    pub fn report_path(&self, suite: &Suite, run: Scheduled) -> PathBuf {
+    pub fn report_path(&self, plan: &Plan, run: Scheduled) -> PathBuf {
         self.dir
             .join("runs")
-            .join(format!("{}.json", Self::stem(suite, run)))
+            .join(format!("{}.json", Self::stem(plan, run)))
     }
 
     /// Where a run's output is kept.
     #[must_use]
-    pub fn log_path(&self, suite: &Suite, run: Scheduled) -> PathBuf {
+    pub fn log_path(&self, plan: &Plan, run: Scheduled) -> PathBuf {
         self.dir
             .join("logs")
-            .join(format!("{}.log", Self::stem(suite, run)))
+            .join(format!("{}.log", Self::stem(plan, run)))
     }
 
-    fn stem(suite: &Suite, run: Scheduled) -> String {
-        format!("{}-{:04}", suite.rows[run.row].name, run.repetition)
+    fn stem(plan: &Plan, run: Scheduled) -> String {
+        format!("{}-{:04}", plan.units[run.unit].name(), run.repetition)
     }
 
     /// The report of a run that is finished, or `None` of one that is not.
     ///
     /// # Errors
     /// [`SessionError::Report`] for a file that is there and is no report.
-    pub fn finished(&self, suite: &Suite, run: Scheduled) -> Result<Option<Report>, SessionError> {
-        let path = self.report_path(suite, run);
+    pub fn finished(&self, plan: &Plan, run: Scheduled) -> Result<Option<Report>, SessionError> {
+        let path = self.report_path(plan, run);
         if path.exists() {
             Ok(Some(model::load(&path)?))
         } else {
@@ -177,8 +183,8 @@ impl Session {
     ///
     /// # Errors
     /// [`SessionError::Io`].
-    pub fn keep(&self, suite: &Suite, run: Scheduled, report: &Report) -> Result<(), SessionError> {
-        model::write(&self.report_path(suite, run), &model::to_json(report)).map_err(|source| {
+    pub fn keep(&self, plan: &Plan, run: Scheduled, report: &Report) -> Result<(), SessionError> {
+        model::write(&self.report_path(plan, run), &model::to_json(report)).map_err(|source| {
             SessionError::Io {
                 what: "keep the run's report".into(),
                 source,

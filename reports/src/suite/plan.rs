@@ -1,0 +1,289 @@
+//! From a suite to an order of runs: rows and arms become units, units take turns.
+
+use super::{Arm, Row, Server, Suite};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What is repeated: one command of one row under one arm.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unit {
+    /// The row's name.
+    pub row: String,
+    /// The arm's name, if the row has several.
+    pub arm: Option<String>,
+    /// The command line, matrix values filled in.
+    pub command: Vec<String>,
+    /// The server it needs.
+    pub server: Option<Server>,
+    /// Environment variables: the suite's, the row's and the arm's.
+    pub env: BTreeMap<String, String>,
+    /// Where the suite's own programs are found, if not beside `reports`.
+    pub bin: Option<PathBuf>,
+    /// After how long a run is killed.
+    pub timeout: Duration,
+    /// How often it runs at most.
+    pub repetitions: u32,
+}
+
+impl Unit {
+    /// Row and arm in one word, as files are named.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match &self.arm {
+            Some(arm) => format!("{}-{arm}", self.row),
+            None => self.row.clone(),
+        }
+    }
+}
+
+/// One run of the schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scheduled {
+    /// The unit's index.
+    pub unit: usize,
+    /// Which repetition, counted from 1: the round.
+    pub repetition: u32,
+}
+
+/// A suite's units and the order in which they run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The units; those of one row stand together.
+    pub units: Vec<Unit>,
+    /// The runs, round by round.
+    pub order: Vec<Scheduled>,
+}
+
+impl Plan {
+    /// Draws the order with a seed: equal seeds give equal orders.
+    #[must_use]
+    pub fn new(suite: &Suite, seed: u64) -> Self {
+        let units: Vec<Unit> = suite
+            .rows
+            .iter()
+            .flat_map(|row| units_of(suite, row))
+            .collect();
+        let order = order(&units, seed);
+        Self { units, order }
+    }
+
+    /// What a run's partners share: the row and the round. `None` where a row has a single arm.
+    #[must_use]
+    pub fn pair_id(&self, run: Scheduled) -> Option<String> {
+        let unit = &self.units[run.unit];
+        unit.arm.as_ref()?;
+        Some(format!("{}-{}", unit.row, run.repetition))
+    }
+}
+
+fn units_of(suite: &Suite, row: &Row) -> Vec<Unit> {
+    let own: Vec<(Option<&str>, &[String], Option<&Server>)> = if row.arms.is_empty() {
+        vec![(None, &row.command, row.server.as_ref())]
+    } else {
+        row.arms
+            .iter()
+            .map(|arm| {
+                (
+                    Some(arm.name.as_str()),
+                    arm.command.as_slice(),
+                    arm.server.as_ref(),
+                )
+            })
+            .collect()
+    };
+    let neutral = [Arm::default()];
+    let arms = if suite.arms.is_empty() {
+        &neutral[..]
+    } else {
+        &suite.arms
+    };
+    let mut units = Vec::new();
+    for (own_name, command, server) in own {
+        for arm in arms {
+            for values in product(&suite.matrix) {
+                let fill = |text: &String| fill(text, &values);
+                let suite_arm = Some(arm.name.as_str()).filter(|name| !name.is_empty());
+                let settings = values.iter().map(|(name, value)| format!("{name}={value}"));
+                let names: Vec<String> = own_name
+                    .into_iter()
+                    .chain(suite_arm)
+                    .map(str::to_owned)
+                    .chain(settings)
+                    .collect();
+                let env = suite.env.iter().chain(&row.env).chain(&arm.env);
+                units.push(Unit {
+                    row: row.name.clone(),
+                    arm: Some(names.join(",")).filter(|name| !name.is_empty()),
+                    command: command.iter().chain(&arm.args).map(fill).collect(),
+                    server: server.map(|server| Server {
+                        command: server.command.iter().map(fill).collect(),
+                        port: server.port,
+                    }),
+                    env: env
+                        .map(|(name, value)| (name.clone(), fill(value)))
+                        .collect(),
+                    bin: arm.bin.clone(),
+                    timeout: Duration::from_secs_f64(row.timeout_s.unwrap_or(suite.timeout_s)),
+                    repetitions: row.repetitions.unwrap_or(suite.repetitions),
+                });
+            }
+        }
+    }
+    units
+}
+
+/// Every combination of the matrix's values; one empty combination of an empty matrix.
+fn product(matrix: &BTreeMap<String, Vec<String>>) -> Vec<Vec<(&str, &str)>> {
+    matrix
+        .iter()
+        .fold(vec![Vec::new()], |combinations, (name, values)| {
+            combinations
+                .iter()
+                .flat_map(|chosen| {
+                    values.iter().map(move |value| {
+                        let mut more = chosen.clone();
+                        more.push((name.as_str(), value.as_str()));
+                        more
+                    })
+                })
+                .collect()
+        })
+}
+
+fn fill(text: &str, values: &[(&str, &str)]) -> String {
+    values.iter().fold(text.to_owned(), |text, (name, value)| {
+        text.replace(&format!("{{{name}}}"), value)
+    })
+}
+
+/// Rounds of all units. Odd rounds are drawn, each even round is its predecessor reversed, so
+/// that over two rounds every unit has the same mean position: a linear drift cancels. Units of a
+/// row stay together, so that the runs of a pair are neighbours in time.
+fn order(units: &[Unit], seed: u64) -> Vec<Scheduled> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let rounds = units.iter().map(|unit| unit.repetitions).max().unwrap_or(0);
+    let mut drawn: Vec<usize> = Vec::new();
+    let mut order = Vec::new();
+    for repetition in 1..=rounds {
+        if repetition % 2 == 1 {
+            drawn = draw(units, &mut random);
+        } else {
+            drawn.reverse();
+        }
+        let due = drawn
+            .iter()
+            .filter(|&&unit| repetition <= units[unit].repetitions);
+        order.extend(due.map(|&unit| Scheduled { unit, repetition }));
+    }
+    order
+}
+
+/// The units in a drawn order: rows shuffled, and the arms inside each row.
+fn draw(units: &[Unit], random: &mut fastrand::Rng) -> Vec<usize> {
+    let mut rows: Vec<Vec<usize>> = Vec::new();
+    for (index, unit) in units.iter().enumerate() {
+        match rows.last_mut() {
+            Some(row) if units[row[0]].row == unit.row => row.push(index),
+            _ => rows.push(vec![index]),
+        }
+    }
+    random.shuffle(&mut rows);
+    rows.iter_mut().for_each(|row| random.shuffle(row));
+    rows.concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(text: &str, seed: u64) -> Plan {
+        Plan::new(&Suite::parse(text).expect("it is well-formed"), seed)
+    }
+
+    const PEERS: &str = r#"
+        name = "peers"
+        repetitions = 4
+        [[row]]
+        name = "stream"
+        [[row.arm]]
+        name = "ours"
+        command = ["net-bench", "tcp_stream"]
+        [[row.arm]]
+        name = "iperf3"
+        command = ["iperf3", "-c", "127.0.0.1"]
+        server = { command = ["iperf3", "-s"], port = 5201 }
+        [[row]]
+        name = "null"
+        command = ["net-bench", "null"]
+        repetitions = 1
+    "#;
+
+    #[test]
+    fn arms_of_a_row_are_neighbours_and_every_second_round_is_reversed() {
+        let plan = plan(PEERS, 7);
+        assert_eq!(plan.units.len(), 3);
+        assert_eq!(plan.order.len(), 2 * 4 + 1);
+        let round = |number| -> Vec<usize> {
+            let of_round = plan.order.iter().filter(|run| run.repetition == number);
+            of_round
+                .map(|run| run.unit)
+                .filter(|&unit| unit < 2)
+                .collect()
+        };
+        for first in [1, 3] {
+            let reversed: Vec<usize> = round(first + 1).into_iter().rev().collect();
+            assert_eq!(round(first), reversed);
+        }
+        let third = plan
+            .order
+            .iter()
+            .find(|run| run.unit == 1 && run.repetition == 3);
+        let pair = plan.pair_id(*third.expect("it is scheduled"));
+        assert_eq!(pair.as_deref(), Some("stream-3"));
+        assert_eq!(
+            plan.pair_id(Scheduled {
+                unit: 2,
+                repetition: 1
+            }),
+            None
+        );
+    }
+
+    #[test]
+    fn an_order_belongs_to_its_seed() {
+        assert_eq!(plan(PEERS, 3), plan(PEERS, 3));
+        assert!((0..20).any(|seed| plan(PEERS, seed).order != plan(PEERS, 3).order));
+    }
+
+    #[test]
+    fn a_matrix_and_arms_multiply() {
+        let text = r#"
+            name = "matrix"
+            repetitions = 1
+            [matrix]
+            engine = ["uring", "psync"]
+            bs = ["4k", "64k"]
+            [[arm]]
+            name = "old"
+            bin = "/opt/old"
+            [[arm]]
+            name = "new"
+            args = ["--direct", "true"]
+            env = { ENGINE = "{engine}" }
+            [[row]]
+            name = "read"
+            command = ["storage-bench", "file", "--engine", "{engine}", "--bs", "{bs}"]
+        "#;
+        let plan = plan(text, 1);
+        assert_eq!(plan.units.len(), 8);
+        let last = plan.units.last().expect("there are eight");
+        assert_eq!(last.arm.as_deref(), Some("new,bs=64k,engine=psync"));
+        assert_eq!(
+            last.command.join(" "),
+            "storage-bench file --engine psync --bs 64k --direct true"
+        );
+        assert_eq!(last.env.get("ENGINE").map(String::as_str), Some("psync"));
+        assert_eq!(plan.units[0].bin, Some(PathBuf::from("/opt/old")));
+    }
+}
