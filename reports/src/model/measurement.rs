@@ -56,6 +56,10 @@ pub struct Measurement {
     pub verified: String,
     /// The numbers. The first headline metric is the case's result in one figure.
     pub metrics: Vec<Metric>,
+    /// What was really used, where the parameters leave it open: flags that the kernel accepted,
+    /// buffer sizes it granted, the library behind an interface. Not part of the case's identity.
+    #[serde(default)]
+    pub facts: serde_json::Map<String, serde_json::Value>,
     /// Whole distributions, mergeable over threads, ranks, hosts and runs.
     #[serde(default)]
     pub histograms: Vec<HistogramRecord>,
