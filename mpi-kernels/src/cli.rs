@@ -2,7 +2,7 @@
 //! and OSU's letters and defaults for them.
 
 use crate::kernels::{KERNELS, Row, SizeRule};
-use crate::spec::{self, LARGE_MESSAGE_BYTES, MAX_WINDOW, Repeats, Sizes, Sweep};
+use crate::spec::{self, MAX_WINDOW, Repeats, Sizes, Sweep};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use reports::program::{self, EXIT_CODES_HELP, OutputArgs, Usage};
 
@@ -28,9 +28,10 @@ Start it under a launcher: `mpirun -n 2 mpi-kernels latency`, `srun -n 64 mpi-ke
 Rank 0 alone prints and writes the report. Point-to-point kernels use ranks 0 and 1: to measure the
 network, put them on two nodes (Open MPI: --map-by node).
 
-Interruption: on Ctrl-C mpirun sends every rank SIGTERM and kills it a second later (Open MPI:
+Interruption: after Ctrl-C mpirun sends every rank SIGTERM and kills it a second later (Open MPI:
 --mca odls_base_sigkill_timeout SECONDS). Within that time the ranks agree to stop, and rank 0
-writes what was measured, flagged `interrupted` (exit 4). If a rank dies, mpirun ends the job.";
+writes what was measured, flagged `interrupted`; mpirun itself then exits with 1. If a rank dies,
+mpirun ends the job.";
 
 /// The whole command line.
 #[must_use]
@@ -48,7 +49,6 @@ pub fn command() -> Command {
 
 fn subcommand(row: &Row) -> Command {
     let command = Command::new(row.name)
-        .about(row.summary)
         .after_help(format!(
             "Definition: {}\n\nMin ranks: {}.\n\n{EXIT_CODES_HELP}",
             row.definition, row.min_ranks
@@ -56,14 +56,18 @@ fn subcommand(row: &Row) -> Command {
         .args(row.sizes.map(|rule| sizes_arg(&rule)))
         .args([
             repeats_arg("iterations", 'i', row.iterations, row.sizes.is_some())
-                .help("Timed iterations per size, up to 8 KiB and above")
+                .help(match row.sizes {
+                    Some(_) => "Timed iterations per size; LARGE for messages above 8192 bytes",
+                    None => "Timed iterations",
+                })
                 .value_parser(spec::iterations),
             repeats_arg("warmup", 'x', row.warmup, row.sizes.is_some())
                 .help("Iterations before the timed ones, not measured")
                 .value_parser(str::parse::<Repeats>),
         ])
         .args(row.window.map(window_arg));
-    OutputArgs::augment_args(command)
+    // The output options bring a description of their own, which would replace an earlier one.
+    OutputArgs::augment_args(command).about(row.summary)
 }
 
 fn sizes_arg(rule: &SizeRule) -> Arg {
@@ -180,9 +184,6 @@ fn checked_sizes(kernel: &str, rule: &SizeRule, sizes: Sizes) -> Result<Vec<usiz
     }
     Ok(Sizes::doubling(min, max))
 }
-
-/// Whether a size counts as large for `-i` and `-x`; its bound stands in their help.
-const _: () = assert!(LARGE_MESSAGE_BYTES == 8192);
 
 /// The table of kernels as text.
 #[must_use]

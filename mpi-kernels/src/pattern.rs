@@ -15,12 +15,12 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The byte at `index`. The two shifted terms tell blocks of 256 bytes and of 64 KiB apart, so
-    /// that exchanged pages do not pass.
-    fn byte(self, index: usize) -> u8 {
-        let place = index
-            .wrapping_add((index >> 8).wrapping_mul(31))
-            .wrapping_add((index >> 16).wrapping_mul(101));
+    /// The first byte of a block of 256; the others count up from it. The shifted terms tell
+    /// blocks apart, also 64 KiB apart, so that exchanged pages do not pass.
+    fn first_of(self, block: usize) -> u8 {
+        let place = block
+            .wrapping_mul(31)
+            .wrapping_add((block >> 8).wrapping_mul(101));
         let message = self
             .sender
             .wrapping_mul(59)
@@ -32,8 +32,11 @@ impl Stamp {
 
     /// Fills a message.
     pub fn fill(self, message: &mut [u8]) {
-        for (index, byte) in message.iter_mut().enumerate() {
-            *byte = self.byte(index);
+        for (number, block) in message.chunks_mut(BLOCK).enumerate() {
+            let first = self.first_of(number);
+            for (byte, place) in block.iter_mut().zip(0..=u8::MAX) {
+                *byte = first.wrapping_add(place);
+            }
         }
     }
 
@@ -49,20 +52,29 @@ impl Stamp {
             message.len(),
             self.size
         );
-        let wrong = |&(index, &found): &(usize, &u8)| found != self.byte(index);
-        match message.iter().enumerate().find(wrong) {
-            None => Ok(()),
-            Some((index, found)) => anyhow::bail!(
-                "message {} of rank {} ({} bytes) is damaged: byte {index} is {found:#04x} instead \
-                 of {:#04x}",
-                self.iteration,
-                self.sender,
-                self.size,
-                self.byte(index)
-            ),
+        for (number, block) in message.chunks(BLOCK).enumerate() {
+            let first = self.first_of(number);
+            let wrong = |(&found, place): (&u8, u8)| found != first.wrapping_add(place);
+            if let Some(index) = block.iter().zip(0..=u8::MAX).position(wrong) {
+                anyhow::bail!(
+                    "message {} of rank {} ({} bytes) is damaged: byte {} is {:#04x} instead of \
+                     {:#04x}",
+                    self.iteration,
+                    self.sender,
+                    self.size,
+                    number * BLOCK + index,
+                    block[index],
+                    // An index into a block of 256 fits a byte.
+                    first.wrapping_add(index as u8)
+                );
+            }
         }
+        Ok(())
     }
 }
+
+/// Bytes over which the pattern counts up before it jumps.
+const BLOCK: usize = 256;
 
 /// How many different values the elements of a reduction take. A prime, so that no power-of-two
 /// block can be exchanged for its neighbour unnoticed.

@@ -5,7 +5,7 @@ use crate::driver::Driver;
 use crate::kernels::Row;
 use crate::launcher;
 use crate::spec::{Point, Sweep};
-use crate::world::World;
+use crate::world::{Node, World};
 use anyhow::Context;
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::Communicator;
@@ -73,7 +73,7 @@ fn run(row: &Row, sweep: &Sweep, output: &OutputArgs) -> anyhow::Result<ExitCode
     )?;
     let world = World::of(universe.world());
     let cases = measure(&world, row, sweep);
-    let hosts = hosts(&world);
+    let hosts = hosts(&world)?;
     // The code is rank 0's, because only it knows what became of the report.
     let code = if world.is_root() {
         conclude(session, hosts, cases, output)
@@ -163,16 +163,19 @@ fn points(world: &World, row: &Row, sweep: &Sweep) -> Vec<Point> {
 }
 
 /// Every node's fingerprint, on rank 0; nothing elsewhere.
-fn hosts(world: &World) -> Vec<Host> {
+fn hosts(world: &World) -> anyhow::Result<Vec<Host>> {
     let texts = world.gather_from_nodes(|| {
         // A fingerprint is what reports are made of: it always serialises.
         serde_json::to_string(&host::fingerprint()).unwrap_or_default()
     });
-    // The same build wrote the text: it reads what it writes.
-    texts
-        .iter()
-        .filter_map(|text| serde_json::from_str(text).ok())
-        .collect()
+    let read = |(text, node): (&String, &Node)| {
+        serde_json::from_str(text).with_context(|| {
+            let name = node.name();
+            format!("cannot read the fingerprint of {name}: is this the same build there?")
+        })
+    };
+    let hosts = texts.iter().zip(world.nodes()).map(read).collect();
+    world.agree(hosts)
 }
 
 /// A rank that panics must not leave the others waiting: after the message the whole job ends.
