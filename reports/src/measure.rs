@@ -24,7 +24,7 @@ pub use metrics::{
 pub use recorder::{MAX_LATENCY_NS, Recorder, new_histogram};
 pub use stop::{install_signal_handlers, stop_requested};
 pub use thread::ThreadTotals;
-pub use watch::Cpu;
+pub use watch::{Cpu, Watch};
 
 use crate::model::{Interval, Work};
 use std::time::Duration;

@@ -73,14 +73,18 @@ impl std::iter::Sum for Cpu {
 /// Share of the machine's CPU time that a hypervisor may take before the run is flagged.
 const STEAL_LIMIT: f64 = 0.01;
 
-/// Readings at the start of a run, to be compared with those at its end.
-pub(super) struct Watch {
+/// Readings at the start of a run, to be compared with those at its end. The harness takes them
+/// itself; a program with a driver of its own (MPI kernels) takes them on every node.
+#[derive(Debug)]
+pub struct Watch {
     stat: Result<[f64; 8], String>,
     throttled: Result<f64, String>,
 }
 
 impl Watch {
-    pub(super) fn start() -> Self {
+    /// Reads the machine's counters.
+    #[must_use]
+    pub fn start() -> Self {
         Self {
             stat: cpu_times(),
             throttled: throttled_us(),
@@ -88,7 +92,8 @@ impl Watch {
     }
 
     /// Counters before and after, and flags for what disturbed the run.
-    pub(super) fn stop(self) -> (Vec<Counter>, Validity) {
+    #[must_use]
+    pub fn stop(self) -> (Vec<Counter>, Validity) {
         let mut validity = Validity::default();
         let after = Self::start();
         if let (Ok(before), Ok(after)) = (&self.stat, &after.stat) {

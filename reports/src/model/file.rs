@@ -194,7 +194,8 @@ pub fn to_json(report: &Report) -> String {
 }
 
 /// Writes text to a file whole or not at all: a reader never sees half a report, and a full disk
-/// leaves nothing behind.
+/// leaves nothing behind. What exists and is no regular file (a pipe, a terminal, a device) is
+/// written to as it is: it must never be replaced by a file.
 ///
 /// # Errors
 /// Whatever the kernel says of the folder or the disk, with the path in the message.
@@ -205,6 +206,10 @@ pub fn write(path: &Path, text: &str) -> io::Result<()> {
     };
     let with_path =
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    if path.exists() && !path.is_file() {
+        let mut sink = File::options().write(true).open(path).map_err(with_path)?;
+        return sink.write_all(text.as_bytes()).map_err(with_path);
+    }
     fs::create_dir_all(folder).map_err(with_path)?;
     let mut file = tempfile::Builder::new()
         .prefix(".report-")
@@ -215,4 +220,20 @@ pub fn write(path: &Path, text: &str) -> io::Result<()> {
     file.as_file().sync_all().map_err(with_path)?;
     file.persist(path).map_err(|error| with_path(error.error))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileTypeExt;
+
+    #[test]
+    fn a_device_is_written_to_and_never_replaced() {
+        let device = Path::new("/dev/full");
+        let error = write(device, "{}").expect_err("nothing fits on it");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
+        assert!(error.to_string().contains("/dev/full"), "{error}");
+        let still = fs::metadata(device).expect("it is still there");
+        assert!(still.file_type().is_char_device());
+    }
 }

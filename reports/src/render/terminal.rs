@@ -18,10 +18,12 @@ impl Style {
     /// Plain text.
     pub const PLAIN: Self = Self { color: false };
 
-    /// Colours if standard output is a terminal and NO_COLOR is not set.
+    /// Colours if standard output is a terminal and NO_COLOR is not set. Open MPI's launcher gives
+    /// every rank a terminal of its own, whatever its own output is: that one does not count.
     #[must_use]
     pub fn of_stdout() -> Self {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let refused = set("NO_COLOR") || set("OMPI_COMM_WORLD_RANK");
         Self {
             color: !refused && std::io::stdout().is_terminal(),
         }
