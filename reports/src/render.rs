@@ -7,3 +7,4 @@ pub mod terminal;
 pub mod units;
 
 mod svg;
+mod sweep;

@@ -7,15 +7,21 @@ use crate::summary::{CaseSummary, MetricSummary};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, presets};
 use std::fmt::Write as _;
 
-/// The table, and below it a note per skip, failure and flag.
-#[must_use]
-pub fn summary(cases: &[CaseSummary], style: &Style) -> String {
+/// An empty table: a rule under its header and nothing else, folded to the terminal's width.
+pub(super) fn plain_table(style: Style) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING.header_separator(LineStyle::new('─', '─', '─', '─')));
     table.set_content_arrangement(ContentArrangement::Dynamic);
     if !style.color {
         table.force_no_tty();
     }
+    table
+}
+
+/// The table, and below it a note per skip, failure and flag.
+#[must_use]
+pub fn summary(cases: &[CaseSummary], style: &Style) -> String {
+    let mut table = plain_table(*style);
     table.set_header([
         "case",
         "metric",

@@ -1,8 +1,9 @@
 //! Reports as text for a terminal: one block per case, in the manner of hyperfine's.
 
+use super::sweep;
 use super::units::{human, human_fact};
 use crate::model::{
-    Aggregation, Case, Interval, Measurement, Metric, Outcome, Report, Severity, Unit,
+    Aggregation, Case, Flag, Interval, Measurement, Metric, Outcome, Report, Severity, Unit,
 };
 use std::fmt::Write as _;
 use std::io::IsTerminal;
@@ -68,12 +69,25 @@ impl Style {
     }
 }
 
-/// A whole report: each case's block.
+/// A whole report: a block per case; a sweep, three or more measured points of one benchmark, as
+/// one table.
 #[must_use]
 pub fn report(report: &Report, style: &Style) -> String {
     let mut text = String::new();
-    for case in &report.cases {
-        text.push_str(&block(case, style));
+    for cases in report
+        .cases
+        .chunk_by(|a, b| a.benchmark.id == b.benchmark.id)
+    {
+        let measured = cases
+            .iter()
+            .all(|case| case.outcome.measurement().is_some());
+        if cases.len() > 2 && measured {
+            text.push_str(&sweep::table(cases, style));
+        } else {
+            cases
+                .iter()
+                .for_each(|case| text.push_str(&block(case, style)));
+        }
     }
     text
 }
@@ -174,14 +188,21 @@ fn measured(text: &mut String, measurement: &Measurement, style: &Style) {
         "  {:<28} {} operations in {:.3} s; {}",
         "verified", measurement.work.ops, measurement.elapsed_s, measurement.verified
     );
-    for flag in &measurement.validity.flags {
-        let (mark, code) = match flag.severity {
-            Severity::Info => ("note", style.faint(&flag.code)),
-            Severity::Degraded => ("degraded", style.doubtful(&flag.code)),
-            Severity::Invalid => ("INVALID", style.bad(&flag.code)),
-        };
-        let _ = writeln!(text, "  {mark:<28} {code}: {}", flag.evidence);
-    }
+    measurement
+        .validity
+        .flags
+        .iter()
+        .for_each(|flag| text.push_str(&flag_line(flag, style)));
+}
+
+/// A flag in one line.
+pub(super) fn flag_line(flag: &Flag, style: &Style) -> String {
+    let (mark, code) = match flag.severity {
+        Severity::Info => ("note", style.faint(&flag.code)),
+        Severity::Degraded => ("degraded", style.doubtful(&flag.code)),
+        Severity::Invalid => ("INVALID", style.bad(&flag.code)),
+    };
+    format!("  {mark:<28} {code}: {}\n", flag.evidence)
 }
 
 /// Bandwidth in bits as well, because networks are sold by them.
