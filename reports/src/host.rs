@@ -5,10 +5,10 @@
 //! field by field. The unit of a number stands in its name. Addresses, of the network or of the
 //! hardware, and serial numbers never enter a fingerprint (an EBS volume's id does).
 //!
-//! One module reads one part of the machine: [`mod@cpu`], [`mod@kernel`], [`mod@memory`],
-//! [`mod@cgroup`], [`mod@nic`] with [`mod@ethtool`], [`mod@block`] with [`mod@mounts`],
-//! [`mod@rdma`], and [`mod@cloud`], which asks EC2's metadata service through [`mod@imds`]. All
-//! read through [`mod@tree`], which trusts no file, and start at injectable [`Roots`], so that
+//! One module reads one part of the machine: `cpu`, `kernel`, `memory`,
+//! `cgroup`, `nic` with `ethtool`, `block` with `mounts`,
+//! `rdma`, and `cloud`, which asks EC2's metadata service through `imds`. All
+//! read through `tree`, which trusts no file, and start at injectable [`Roots`], so that
 //! tests read the files of machines that are not here.
 
 mod block;
