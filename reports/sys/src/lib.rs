@@ -5,5 +5,6 @@
 //! operation, and the ethtool ioctls, which alone know a network card's firmware and offloads.
 
 mod cycles;
+pub mod ethtool;
 
 pub use cycles::cycles;
