@@ -4,6 +4,7 @@ use super::units::{human, human_fact};
 use crate::model::{
     Aggregation, Case, Interval, Measurement, Metric, Outcome, Report, Severity, Unit,
 };
+use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 
@@ -172,6 +173,9 @@ fn measured(text: &mut String, measurement: &Measurement, style: &Style) {
         "  {:<28} {} operations in {:.3} s; {}",
         "verified", measurement.work.ops, measurement.elapsed_s, measurement.verified
     );
+    for (name, fact) in &measurement.facts {
+        let _ = writeln!(text, "  {name:<28} {}", style.faint(&in_words(fact)));
+    }
     for flag in &measurement.validity.flags {
         let (mark, code) = match flag.severity {
             Severity::Info => ("note", style.faint(&flag.code)),
@@ -179,6 +183,20 @@ fn measured(text: &mut String, measurement: &Measurement, style: &Style) {
             Severity::Invalid => ("INVALID", style.bad(&flag.code)),
         };
         let _ = writeln!(text, "  {mark:<28} {code}: {}", flag.evidence);
+    }
+}
+
+/// A fact in one line: nested values as `name=value`, lists with commas.
+fn in_words(fact: &Value) -> String {
+    match fact {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(in_words).collect::<Vec<_>>().join(","),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| format!("{name}={}", in_words(value)))
+            .collect::<Vec<_>>()
+            .join(" "),
+        plain => plain.to_string(),
     }
 }
 
