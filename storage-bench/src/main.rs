@@ -27,16 +27,17 @@ fn main() -> ExitCode {
 /// The command line: the table of cases, each with the options that its target takes.
 fn command() -> Command {
     let cases = CASES.iter().map(|case| {
-        let command = Command::new(case.name)
-            .about(case.summary)
-            .long_about(format!("{}\n\n{}", case.summary, case.definition))
-            .after_help(program::EXIT_CODES_HELP);
+        let command = Command::new(case.name);
         let command = match case.name {
             "null" => NullArgs::augment_args(command),
             "block" => BlockArgs::augment_args(command),
             _ => FileArgs::augment_args(command),
         };
+        // After the options: their documentation would replace it.
         OutputArgs::augment_args(command)
+            .about(case.summary)
+            .long_about(format!("{}\n\n{}", case.summary, case.definition))
+            .after_help(program::EXIT_CODES_HELP)
     });
     Command::new(PROGRAM)
         .about("Measures files and block devices through io_uring, safely and verifiably")

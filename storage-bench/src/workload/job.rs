@@ -225,7 +225,7 @@ impl<E: Engine> Running<E> {
     #[inline]
     fn submit(&mut self, start: Ticks) {
         while let Some(&index) = self.free.last() {
-            let Some((direction, block)) = self.pattern.next() else {
+            let Some((direction, block)) = self.pattern.draw() else {
                 return;
             };
             self.free.pop();

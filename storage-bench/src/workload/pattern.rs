@@ -40,7 +40,7 @@ impl Pattern {
 
     /// The next operation, or `None` if a write must be waited for first.
     #[inline]
-    pub fn next(&mut self) -> Option<(Direction, u64)> {
+    pub fn draw(&mut self) -> Option<(Direction, u64)> {
         let direction = match self.read_percent {
             100 => Direction::Read,
             0 => Direction::Write,
@@ -113,7 +113,7 @@ mod tests {
     fn sequential_passes_wrap_inside_their_slice() {
         let mut pattern = Pattern::new(Rw::Read, 0, 4..7, 1);
         let blocks: Vec<_> = (0..5)
-            .filter_map(|_| pattern.next())
+            .filter_map(|_| pattern.draw())
             .map(|(_, b)| b)
             .collect();
         assert_eq!(blocks, [4, 5, 6, 4, 5]);
@@ -124,14 +124,14 @@ mod tests {
         for rw in [Rw::Write, Rw::Randwrite] {
             let mut pattern = Pattern::new(rw, 0, 10..14, 1);
             let mut held: Vec<_> = (0..4)
-                .filter_map(|_| pattern.next())
+                .filter_map(|_| pattern.draw())
                 .map(|(_, b)| b)
                 .collect();
-            assert_eq!(pattern.next(), None, "{rw:?}");
+            assert_eq!(pattern.draw(), None, "{rw:?}");
             held.sort_unstable();
             assert_eq!(held, [10, 11, 12, 13], "{rw:?}");
             pattern.written(10);
-            assert_eq!(pattern.next(), Some((Direction::Write, 10)), "{rw:?}");
+            assert_eq!(pattern.draw(), Some((Direction::Write, 10)), "{rw:?}");
         }
     }
 
@@ -140,7 +140,7 @@ mod tests {
         let draw = |seed| {
             let mut pattern = Pattern::new(Rw::Randread, 0, 0..16, seed);
             (0..16_000)
-                .filter_map(|_| pattern.next())
+                .filter_map(|_| pattern.draw())
                 .map(|(_, b)| b as usize)
                 .collect::<Vec<_>>()
         };
@@ -159,7 +159,7 @@ mod tests {
     fn a_mix_keeps_its_share() {
         let mut pattern = Pattern::new(Rw::Randrw, 70, 0..1_000_000, 3);
         let reads = (0..10_000)
-            .filter_map(|_| pattern.next())
+            .filter_map(|_| pattern.draw())
             .filter(|&(direction, _)| direction == Direction::Read)
             .count();
         assert!((6700..7300).contains(&reads), "{reads}");
