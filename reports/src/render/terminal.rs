@@ -191,6 +191,9 @@ fn in_words(fact: &Value) -> String {
     match fact {
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(in_words).collect::<Vec<_>>().join(","),
+        Value::Object(fields) if fields.len() == 1 && fields.contains_key("unavailable") => {
+            format!("unavailable ({})", in_words(&fields["unavailable"]))
+        }
         Value::Object(fields) => fields
             .iter()
             .map(|(name, value)| format!("{name}={}", in_words(value)))

@@ -48,14 +48,17 @@ impl Engine for Uring {
             Ok(()) => json!(true),
             Err(reason) => json!({"unavailable": reason}),
         };
-        json!({
+        let mut facts = json!({
             "name": "uring",
             "setup_flags": self.features.setup_flags,
-            "refused_flags": self.features.refused,
             "registered_ring": granted(&self.features.registered_ring),
             "registered_file": granted(&self.features.registered_file),
             "registered_buffers": granted(&self.features.registered_buffers),
-        })
+        });
+        if !self.features.refused.is_empty() {
+            facts["refused_flags"] = json!(self.features.refused);
+        }
+        facts
     }
 }
 

@@ -131,23 +131,26 @@ impl BlockDevice {
     /// What the report says of it.
     #[must_use]
     pub fn facts(&self) -> Value {
-        let text = |found: Option<String>, what: &str| match found {
-            Some(text) if !text.is_empty() => Value::from(text),
-            _ => json!({"unavailable": format!("sysfs has no {what} of {}", self.name)}),
+        let known = |found: Option<Value>, what: &str| {
+            let reason = || json!({"unavailable": format!("sysfs has no {what} of {}", self.name)});
+            found.filter(|value| value != "").unwrap_or_else(reason)
         };
-        let rotational = queue_value(&self.folder, "rotational").map(|text| text == "1");
+        let rotational =
+            queue_value(&self.folder, "rotational").map(|text| Value::from(text == "1"));
         // The one in brackets is in force: `[none] mq-deadline`.
         let scheduler = queue_value(&self.folder, "scheduler").map(|text| {
             let chosen = text.split(['[', ']']).nth(1).map(str::to_owned);
-            chosen.unwrap_or(text)
+            Value::from(chosen.unwrap_or(text))
         });
+        let model = whole_disk_value(&self.folder, "device/model").map(Value::from);
+        let block = self.logical_block.map(Value::from);
         json!({
             "name": self.name,
             "number": self.number,
-            "model": text(whole_disk_value(&self.folder, "device/model"), "model"),
-            "rotational": rotational,
-            "scheduler": text(scheduler, "scheduler"),
-            "logical_block_bytes": self.logical_block,
+            "model": known(model, "model"),
+            "rotational": known(rotational, "rotational"),
+            "scheduler": known(scheduler, "scheduler"),
+            "logical_block_bytes": known(block, "logical_block_size"),
         })
     }
 }
@@ -203,4 +206,64 @@ pub(super) fn unescape(text: &str) -> String {
         }
     }
     plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_read_with_their_escapes_and_the_innermost_counts() {
+        let root = tempfile::tempdir().expect("a folder");
+        let inner = root.path().join("a b/c");
+        fs::create_dir_all(&inner).expect("folders");
+        let outer = root.path().canonicalize().expect("a folder");
+        let point = outer
+            .join("a b")
+            .display()
+            .to_string()
+            .replace(' ', "\\040");
+        fs::create_dir_all(root.path().join("proc/self")).expect("folders");
+        let text = format!(
+            "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n\
+             2 1 8:2 / {point} rw,noatime shared:1 master:2 - tmpfs tmpfs rw\n\
+             3 1 8:3 / {point} rw - xfs /dev/sda3 rw\nnonsense\n"
+        );
+        fs::write(root.path().join("proc/self/mountinfo"), text).expect("a file");
+        let machine = Machine {
+            proc: root.path().join("proc"),
+            sys: root.path().join("sys"),
+        };
+        assert_eq!(machine.file_system(&inner), Ok("xfs".to_owned()));
+        assert_eq!(machine.file_system(&outer), Ok("ext4".to_owned()));
+        assert!(machine.file_system(Path::new("/absent")).is_err());
+        assert!(machine.memory_bytes().is_err());
+    }
+
+    #[test]
+    fn partitions_take_their_disk_s_queue_and_unknowns_say_so() {
+        let root = tempfile::tempdir().expect("a folder");
+        let disk = root.path().join("devices/nvme9n1");
+        let partition = disk.join("nvme9n1p1");
+        fs::create_dir_all(disk.join("queue")).expect("folders");
+        fs::create_dir_all(&partition).expect("folders");
+        fs::create_dir_all(root.path().join("dev/block")).expect("folders");
+        fs::write(partition.join("size"), "8\n").expect("a file");
+        fs::write(disk.join("queue/logical_block_size"), "4096\n").expect("a file");
+        fs::write(disk.join("queue/scheduler"), "none [mq-deadline]\n").expect("a file");
+        std::os::unix::fs::symlink(&partition, root.path().join("dev/block/259:1"))
+            .expect("a link");
+        let machine = Machine {
+            proc: root.path().join("proc"),
+            sys: root.path().to_owned(),
+        };
+        let device = machine
+            .block_device(nix::sys::stat::makedev(259, 1))
+            .expect("it is there");
+        assert_eq!((device.bytes, device.logical_block), (4096, Some(4096)));
+        let facts = device.facts();
+        assert_eq!(facts["scheduler"], "mq-deadline");
+        assert!(facts["model"]["unavailable"].is_string());
+        assert!(machine.block_device(nix::sys::stat::makedev(9, 9)).is_err());
+    }
 }
