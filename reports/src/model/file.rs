@@ -194,46 +194,77 @@ pub fn to_json(report: &Report) -> String {
 }
 
 /// Writes text to a file whole or not at all: a reader never sees half a report, and a full disk
-/// leaves nothing behind. What exists and is no regular file (a pipe, a terminal, a device) is
-/// written to as it is: it must never be replaced by a file.
+/// leaves nothing behind. What is there and is no regular file (`/dev/stdout`, `/dev/null`, a FIFO)
+/// is written to and never replaced.
 ///
 /// # Errors
 /// Whatever the kernel says of the folder or the disk, with the path in the message.
 pub fn write(path: &Path, text: &str) -> io::Result<()> {
+    let with_path =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => {
+            let opened = fs::OpenOptions::new().write(true).open(path);
+            let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+            written.map_err(with_path)
+        }
+        // A link keeps leading where it led: what it names is replaced, not the link.
+        Ok(_) => replace(&path.canonicalize().map_err(with_path)?, text).map_err(with_path),
+        Err(_) => replace(path, text).map_err(with_path),
+    }
+}
+
+/// Puts a new file of this content in the place of `path`.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let with_path =
-        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    if path.exists() && !path.is_file() {
-        let mut sink = File::options().write(true).open(path).map_err(with_path)?;
-        return sink.write_all(text.as_bytes()).map_err(with_path);
-    }
-    fs::create_dir_all(folder).map_err(with_path)?;
+    fs::create_dir_all(folder)?;
     let mut file = tempfile::Builder::new()
         .prefix(".report-")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .map_err(with_path)?;
-    file.write_all(text.as_bytes()).map_err(with_path)?;
-    file.as_file().sync_all().map_err(with_path)?;
-    file.persist(path).map_err(|error| with_path(error.error))?;
+        .tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::FileTypeExt;
+    use std::os::unix::fs::{FileTypeExt, symlink};
 
     #[test]
-    fn a_device_is_written_to_and_never_replaced() {
-        let device = Path::new("/dev/full");
-        let error = write(device, "{}").expect_err("nothing fits on it");
-        assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
-        assert!(error.to_string().contains("/dev/full"), "{error}");
-        let still = fs::metadata(device).expect("it is still there");
-        assert!(still.file_type().is_char_device());
+    fn files_are_replaced_and_links_followed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("new/report.json");
+        let link = dir.path().join("link");
+        write(&file, "first").expect("folders are created");
+        symlink(&file, &link).expect("a link");
+        write(&link, "second").expect("the file is replaced");
+        assert_eq!(fs::read_to_string(&file).expect("there"), "second");
+        assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
+        assert_eq!(
+            fs::read_dir(dir.path().join("new")).expect("there").count(),
+            1
+        );
+    }
+
+    #[test]
+    fn devices_are_written_to_and_never_replaced() {
+        // A link in a folder of our own: were it replaced, the machine would keep its device.
+        let dir = tempfile::tempdir().expect("a folder");
+        let link = dir.path().join("full");
+        symlink("/dev/full", &link).expect("a link");
+        let error = write(&link, "text").expect_err("nothing fits");
+        assert!(error.to_string().contains("full"), "{error}");
+        assert!(
+            fs::metadata(&link)
+                .expect("there")
+                .file_type()
+                .is_char_device()
+        );
     }
 }

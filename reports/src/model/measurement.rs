@@ -3,6 +3,7 @@
 use super::Fact;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::fmt;
 use std::ops::{Add, AddAssign};
 
@@ -56,10 +57,6 @@ pub struct Measurement {
     pub verified: String,
     /// The numbers. The first headline metric is the case's result in one figure.
     pub metrics: Vec<Metric>,
-    /// What was really used, where the parameters leave it open: flags that the kernel accepted,
-    /// buffer sizes it granted, the library behind an interface. Not part of the case's identity.
-    #[serde(default)]
-    pub facts: serde_json::Map<String, serde_json::Value>,
     /// Whole distributions, mergeable over threads, ranks, hosts and runs.
     #[serde(default)]
     pub histograms: Vec<HistogramRecord>,
@@ -69,6 +66,11 @@ pub struct Measurement {
     /// Counters of the machine before and after.
     #[serde(default)]
     pub counters: Vec<Counter>,
+    /// What was really used, where the parameters leave it to the machine: the engine's features
+    /// that the kernel granted, the device behind a file. Parameters say what was asked and are
+    /// equal on every machine that may be compared; facts say what came of it and may differ.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub facts: Map<String, Value>,
     /// How far the numbers may be trusted.
     pub validity: Validity,
 }

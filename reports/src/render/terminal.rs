@@ -5,6 +5,7 @@ use super::units::{human, human_fact};
 use crate::model::{
     Aggregation, Case, Flag, Interval, Measurement, Metric, Outcome, Report, Severity, Unit,
 };
+use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 
@@ -188,11 +189,12 @@ fn measured(text: &mut String, measurement: &Measurement, style: &Style) {
         "  {:<28} {} operations in {:.3} s; {}",
         "verified", measurement.work.ops, measurement.elapsed_s, measurement.verified
     );
-    measurement
-        .validity
-        .flags
-        .iter()
-        .for_each(|flag| text.push_str(&flag_line(flag, style)));
+    for (name, fact) in &measurement.facts {
+        let _ = writeln!(text, "  {name:<28} {}", style.faint(&in_words(fact)));
+    }
+    for flag in &measurement.validity.flags {
+        text.push_str(&flag_line(flag, style));
+    }
 }
 
 /// A flag in one line.
@@ -203,6 +205,23 @@ pub(super) fn flag_line(flag: &Flag, style: &Style) -> String {
         Severity::Invalid => ("INVALID", style.bad(&flag.code)),
     };
     format!("  {mark:<28} {code}: {}\n", flag.evidence)
+}
+
+/// A fact in one line: nested values as `name=value`, lists with commas.
+fn in_words(fact: &Value) -> String {
+    match fact {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(in_words).collect::<Vec<_>>().join(","),
+        Value::Object(fields) if fields.len() == 1 && fields.contains_key("unavailable") => {
+            format!("unavailable ({})", in_words(&fields["unavailable"]))
+        }
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| format!("{name}={}", in_words(value)))
+            .collect::<Vec<_>>()
+            .join(" "),
+        plain => plain.to_string(),
+    }
 }
 
 /// Bandwidth in bits as well, because networks are sold by them.

@@ -1,0 +1,81 @@
+//! The engine of plain system calls: `pread` and `pwrite`, one operation at a time.
+
+use super::{Completion, Direction, Engine, Op};
+use crate::sys::Buffers;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+/// See the module.
+pub struct Psync {
+    file: Arc<File>,
+    buffers: Buffers,
+    queued: Vec<Op>,
+}
+
+impl Psync {
+    #[inline]
+    fn perform(&mut self, op: Op) -> i32 {
+        let moved = loop {
+            let result = match op.direction {
+                Direction::Read => self
+                    .file
+                    .read_at(self.buffers.get_mut(op.buffer), op.offset),
+                Direction::Write => self.file.write_at(self.buffers.get(op.buffer), op.offset),
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
+        match moved {
+            // Sizes are bounded by 1 GiB when the options are checked.
+            Ok(bytes) => bytes as i32,
+            Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
+        }
+    }
+}
+
+impl Engine for Psync {
+    fn open(file: Arc<File>, buffers: Buffers) -> anyhow::Result<Self> {
+        let queued = Vec::with_capacity(buffers.count());
+        Ok(Self {
+            file,
+            buffers,
+            queued,
+        })
+    }
+
+    #[inline]
+    fn queue(&mut self, op: Op) {
+        self.queued.push(op);
+    }
+
+    #[inline]
+    fn exchange(&mut self, done: &mut Vec<Completion>) -> io::Result<()> {
+        while let Some(op) = self.queued.pop() {
+            let result = self.perform(op);
+            done.push(Completion {
+                buffer: op.buffer,
+                result,
+            });
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn buffer(&self, index: usize) -> &[u8] {
+        self.buffers.get(index)
+    }
+
+    #[inline]
+    fn buffer_mut(&mut self, index: usize) -> &mut [u8] {
+        self.buffers.get_mut(index)
+    }
+
+    fn facts(&self) -> Value {
+        json!({"name": "psync", "calls": "pread64, pwrite64"})
+    }
+}

@@ -1,0 +1,68 @@
+//! What the tests of the program share: running it, and looking at what it left behind.
+#![allow(dead_code, missing_docs)]
+
+use reports::model::{self, Measurement, Outcome, Report};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+pub fn program(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_storage-bench"));
+    command.args(words).stdin(Stdio::null());
+    command
+}
+
+/// Runs the program in a folder and returns exit code, standard output and standard error.
+pub fn run_in(dir: &Path, words: &[&str]) -> (i32, String, String) {
+    let output = program(words).current_dir(dir).output();
+    told(output.expect("the program starts"))
+}
+
+pub fn told(output: Output) -> (i32, String, String) {
+    (
+        output.status.code().expect("it ended by itself"),
+        String::from_utf8(output.stdout).expect("text"),
+        String::from_utf8(output.stderr).expect("text"),
+    )
+}
+
+pub fn report(text: &str) -> Report {
+    model::parse(text, Path::new("standard output")).expect("a well-formed report")
+}
+
+pub fn measured(report: &Report) -> &Measurement {
+    match &report.cases[0].outcome {
+        Outcome::Measured(measurement) => measurement,
+        other => panic!("it should have been measured: {other:?}"),
+    }
+}
+
+pub fn failure(report: &Report) -> &str {
+    match &report.cases[0].outcome {
+        Outcome::Failed { error } => error,
+        other => panic!("it should have failed: {other:?}"),
+    }
+}
+
+pub fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder for the test")
+}
+
+pub fn is_empty(dir: &Path) -> bool {
+    std::fs::read_dir(dir)
+        .expect("the folder is there")
+        .next()
+        .is_none()
+}
+
+/// Whether this machine gives io_uring and direct I/O to a scratch file in `dir`; if not, says so.
+pub fn can_default(dir: &Path) -> bool {
+    let (code, text, _) = run_in(
+        dir,
+        &["file", "--size", "4k", "--number-ios", "1", "--json"],
+    );
+    if code != 3 {
+        return true;
+    }
+    println!("SKIPPED: {:?}", report(&text).cases[0].outcome);
+    false
+}
