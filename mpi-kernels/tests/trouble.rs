@@ -105,9 +105,9 @@ fn a_report_goes_into_a_folder_and_standard_output_stays_human() {
 /// Rank 1 cannot have its buffers: the case fails on all ranks, with that rank's words.
 #[test]
 fn what_one_rank_cannot_do_fails_the_case_for_all() {
-    // The limit leaves room for MPI itself, and none for two buffers of 128 MiB.
-    let script = r#"test "$OMPI_COMM_WORLD_RANK" = 1 && ulimit -v 450000; exec "$0" "$@""#;
-    let args = ["latency", "-m", "128M:128M", "-i", "1", "-x", "0", "--json"];
+    // The limit leaves room for MPI itself, and none for two buffers of 64 MiB.
+    let script = r#"test "$OMPI_COMM_WORLD_RANK" = 1 && ulimit -v 300000; exec "$0" "$@""#;
+    let args = ["latency", "-m", "64M:64M", "-i", "1", "-x", "0", "--json"];
     let output = output(mpirun(2).args(["sh", "-c", script, PROGRAM]).args(args));
     let report = report(&output);
     match &report.cases[0].outcome {
