@@ -176,7 +176,7 @@ fn checked_sizes(kernel: &str, rule: &SizeRule, sizes: Sizes) -> Result<Vec<usiz
             rule.least
         ));
     }
-    if min % rule.multiple != 0 {
+    if !min.is_multiple_of(rule.multiple) {
         return refuse(format!(
             "{min} is not a multiple of {}, the size of an element in bytes",
             rule.multiple

@@ -197,7 +197,10 @@ mod tests {
             if let Some(rule) = row.sizes {
                 let sizes: Sizes = rule.default.parse().expect(row.name);
                 assert_eq!(sizes.min, Some(rule.default_min));
-                assert!(rule.default_min % rule.multiple == 0 && rule.least % rule.multiple == 0);
+                assert!(
+                    rule.default_min.is_multiple_of(rule.multiple)
+                        && rule.least.is_multiple_of(rule.multiple)
+                );
             }
         }
     }

@@ -23,9 +23,10 @@ impl<T: Copy> Buffer<T> {
     pub fn filled(len: usize, value: T) -> anyhow::Result<Self> {
         let spare = PAGE_BYTES / size_of::<T>().max(1);
         let mut memory = Vec::new();
-        memory
-            .try_reserve_exact(len + spare)
-            .with_context(|| format!("cannot allocate a message buffer of {len} elements"))?;
+        memory.try_reserve_exact(len + spare).with_context(|| {
+            let bytes = len.saturating_mul(size_of::<T>());
+            format!("cannot allocate a message buffer of {bytes} bytes: use a smaller -m")
+        })?;
         memory.resize(len + spare, value);
         // An element type larger than a page or of odd size stays where the allocator put it.
         let start = match memory.as_ptr().align_offset(PAGE_BYTES) {

@@ -63,26 +63,31 @@ impl Refusal {
     }
 }
 
-/// Runs a sweep in a world of ranks.
+/// Runs a sweep in a world of ranks. An error is everybody's, and rank 0's to tell.
 fn run(row: &Row, sweep: &Sweep, output: &OutputArgs) -> anyhow::Result<ExitCode> {
     let universe = mpi::initialize().context("MPI is initialised already")?;
     abort_all_on_panic();
-    let session = Session::begin(
-        crate::PROGRAM,
-        Fact::unavailable("nothing in these kernels is random"),
-    )?;
     let world = World::of(universe.world());
-    let cases = measure(&world, row, sweep);
-    let hosts = hosts(&world)?;
+    let code = match run_in(&world, row, sweep, output) {
+        Err(error) if world.is_root() => return Err(error),
+        Err(_) => EXIT_FAILED,
+        Ok(code) => code,
+    };
+    Ok(ExitCode::from(code))
+}
+
+fn run_in(world: &World, row: &Row, sweep: &Sweep, output: &OutputArgs) -> anyhow::Result<u8> {
+    let seed = Fact::unavailable("nothing in these kernels is random");
+    let session = world.agree(Session::begin(crate::PROGRAM, seed))?;
+    let cases = measure(world, row, sweep);
+    let hosts = hosts(world)?;
     // The code is rank 0's, because only it knows what became of the report.
     let code = if world.is_root() {
         conclude(session, hosts, cases, output)
     } else {
         0
     };
-    let code = world.of_root(code);
-    drop(universe);
-    Ok(ExitCode::from(code))
+    Ok(world.of_root(code))
 }
 
 /// Writes and prints the report. An error is told here and now: the other ranks wait for the code.

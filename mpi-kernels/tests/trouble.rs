@@ -105,9 +105,9 @@ fn a_report_goes_into_a_folder_and_standard_output_stays_human() {
 /// Rank 1 cannot have its buffers: the case fails on all ranks, with that rank's words.
 #[test]
 fn what_one_rank_cannot_do_fails_the_case_for_all() {
-    // The limit leaves room for MPI itself, and none for two buffers of 1 GiB.
-    let script = r#"test "$OMPI_COMM_WORLD_RANK" = 1 && ulimit -v 1500000; exec "$0" "$@""#;
-    let args = ["latency", "-m", "1G:1G", "-i", "1", "-x", "0", "--json"];
+    // The limit leaves room for MPI itself, and none for two buffers of 64 MiB.
+    let script = r#"test "$OMPI_COMM_WORLD_RANK" = 1 && ulimit -v 300000; exec "$0" "$@""#;
+    let args = ["latency", "-m", "64M:64M", "-i", "1", "-x", "0", "--json"];
     let output = output(mpirun(2).args(["sh", "-c", script, PROGRAM]).args(args));
     let report = report(&output);
     match &report.cases[0].outcome {
@@ -121,7 +121,7 @@ fn what_one_rank_cannot_do_fails_the_case_for_all() {
             assert!(reason.contains("use a smaller -m"), "{reason}");
             assert_eq!(output.status.code(), Some(3));
         }
-        Outcome::Measured(_) => panic!("1 GiB does not fit"),
+        Outcome::Measured(_) => panic!("the buffers do not fit"),
     }
 }
 
@@ -184,7 +184,7 @@ fn an_interrupted_run_leaves_an_invalid_report_and_no_process() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let child = long_run(folder.path());
     let ranks = [0, 1].map(|rank| pid_of_rank(folder.path(), rank));
-    ranks.map(wait_until_measuring);
+    ranks.into_iter().for_each(wait_until_measuring);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).expect("mpirun runs");
     let report = wait_for("the report", || {
         model::load(&folder.path().join("report.json")).ok()
@@ -205,10 +205,10 @@ fn an_interrupted_run_leaves_an_invalid_report_and_no_process() {
     assert!(reason.contains("interrupted"), "{reason}");
     // After its own SIGTERM mpirun answers its ranks no more, so they wait in MPI_Finalize until
     // it kills them; the test need not wait as long.
-    ranks.map(|pid| {
+    for pid in ranks {
         let _ = kill(pid, Signal::SIGKILL);
         wait_until_gone(pid);
-    });
+    }
     let output = child.wait_with_output().expect("mpirun ends");
     assert!(!output.status.success());
 }
@@ -218,9 +218,9 @@ fn a_rank_that_dies_ends_the_job() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let child = long_run(folder.path());
     let ranks = [0, 1].map(|rank| pid_of_rank(folder.path(), rank));
-    ranks.map(wait_until_measuring);
+    ranks.into_iter().for_each(wait_until_measuring);
     kill(ranks[1], Signal::SIGKILL).expect("the rank runs");
     let output = child.wait_with_output().expect("mpirun ends");
     assert!(!output.status.success());
-    ranks.map(wait_until_gone);
+    ranks.into_iter().for_each(wait_until_gone);
 }
