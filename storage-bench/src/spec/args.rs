@@ -47,7 +47,7 @@ pub struct LoadArgs {
     )]
     pub runtime: Option<f64>,
     /// End each job's window after N operations instead (the batch under way is completed)
-    #[arg(long, visible_alias = "io-limit", value_name = "N")]
+    #[arg(long, value_name = "N")]
     pub number_ios: Option<u64>,
     /// Unmeasured time before the window in seconds [default: 1; 0 with --number-ios]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
