@@ -20,8 +20,9 @@ macro_rules! definition {
             " lat_ns is fio's `lat`: from the preparation of an I/O to its reaping (fio's `clat` \
              starts after submission, which under io_uring hides the time in between, and is not \
              comparable). Each job keeps iodepth I/Os in flight: all free slots are filled and \
-             submitted with one call that waits for at least one completion; one clock reading \
-             serves all I/Os of a submission, one all of a reaping. iops and \
+             submitted, at most iodepth_batch with one call, and the last call waits for at least \
+             one completion; one clock reading serves all I/Os of a call, one all of a reaping. \
+             iops and \
              bandwidth_bytes_per_s count I/Os reaped in the window. Random offsets are multiples \
              of bs, uniform with replacement over the size: fio's norandommap=1 (by default fio \
              visits each block once per pass). Sequential jobs and jobs that write have equal \
@@ -129,6 +130,7 @@ fn setup(spec: &Spec, target: &Target, index: usize) -> Setup {
         // Bounded by 1 GiB when the options were checked.
         block_bytes: spec.bs as usize,
         iodepth: spec.iodepth,
+        iodepth_batch: spec.iodepth_batch,
         blocks: blocks(spec, index as u64),
         seed: spec
             .seed

@@ -73,6 +73,12 @@ pub trait Engine: Send + Sized {
     /// Takes one operation.
     fn queue(&mut self, op: Op);
 
+    /// Hands everything queued to the kernel without waiting for anything.
+    ///
+    /// # Errors
+    /// What the kernel says of the engine itself.
+    fn submit(&mut self) -> io::Result<()>;
+
     /// Hands everything queued to the kernel, waits for at least one operation to end if any is
     /// under way, and appends all that have ended to `done`.
     ///

@@ -101,6 +101,8 @@ pub struct Spec {
     pub bs: u64,
     /// Operations in flight per job.
     pub iodepth: usize,
+    /// The most operations that one call submits.
+    pub iodepth_batch: usize,
     /// Jobs, each a thread.
     pub numjobs: usize,
     /// Whether the page cache is bypassed.
@@ -220,6 +222,7 @@ impl Spec {
             Err(usage(format!("{option} {value}: from 1 to {most}")))
         };
         within("--iodepth", self.iodepth, MAX_IODEPTH)?;
+        within("--iodepth-batch", self.iodepth_batch, MAX_IODEPTH)?;
         within("--numjobs", self.numjobs, MAX_NUMJOBS)?;
         if self.number_ios == Some(0) {
             return Err(usage("--number-ios 0: at least one operation is needed"));

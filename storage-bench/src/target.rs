@@ -22,6 +22,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// An opened target.
 #[derive(Debug)]
@@ -331,25 +332,45 @@ fn open_existing(path: &Path, spec: &Spec) -> anyhow::Result<File> {
     Ok(file)
 }
 
+/// How long a device may still be held by a process that has just ended: the kernel tears an
+/// io_uring down some time after its last descriptor was closed.
+const LINGERING: Duration = Duration::from_secs(1);
+
 fn open_device(path: &Path, spec: &Spec) -> anyhow::Result<File> {
     let mut flags = libc::O_EXCL | libc::O_NONBLOCK;
     if spec.direct {
         flags |= libc::O_DIRECT;
     }
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    opened.map_err(|error| match error.raw_os_error() {
-        Some(libc::EBUSY) => anyhow::anyhow!(
-            "cannot read {} for itself alone: it is in use ({})",
-            path.display(),
-            busy::explain(&Machine::default(), path)
-        ),
-        Some(libc::EACCES | libc::EPERM) => Unavailable(format!(
-            "reading {}: {error}; it takes root, or membership in the device's group",
-            path.display()
-        ))
-        .into(),
-        _ => anyhow::anyhow!("cannot open {}: {error}", path.display()),
-    })
+    let started = Instant::now();
+    loop {
+        let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+        let error = match opened {
+            Ok(file) => return Ok(file),
+            Err(error) => error,
+        };
+        return Err(match error.raw_os_error() {
+            Some(libc::EBUSY) => match busy::explain(&Machine::default(), path) {
+                None if started.elapsed() < LINGERING => {
+                    std::thread::sleep(LINGERING / 20);
+                    continue;
+                }
+                reason => anyhow::anyhow!(
+                    "cannot read {} for itself alone: it is in use ({})",
+                    path.display(),
+                    reason.as_deref().unwrap_or(
+                        "by another process that opened it exclusively, or in another mount \
+                         namespace"
+                    )
+                ),
+            },
+            Some(libc::EACCES | libc::EPERM) => Unavailable(format!(
+                "reading {}: {error}; it takes root, or membership in the device's group",
+                path.display()
+            ))
+            .into(),
+            _ => anyhow::anyhow!("cannot open {}: {error}", path.display()),
+        });
+    }
 }
 
 impl Target {

@@ -54,6 +54,11 @@ impl Engine for Psync {
     }
 
     #[inline]
+    fn submit(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[inline]
     fn exchange(&mut self, done: &mut Vec<Completion>) -> io::Result<()> {
         while let Some(op) = self.queued.pop() {
             let result = self.perform(op);

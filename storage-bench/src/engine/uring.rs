@@ -29,6 +29,11 @@ impl Engine for Uring {
     }
 
     #[inline]
+    fn submit(&mut self) -> io::Result<()> {
+        self.ring.submit()
+    }
+
+    #[inline]
     fn exchange(&mut self, done: &mut Vec<Completion>) -> io::Result<()> {
         self.ring.exchange(done)
     }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 /// Default length of the window in seconds.
 pub(super) const RUNTIME_S: f64 = 10.0;
 const IODEPTH: usize = 32;
+const BATCH: usize = 8;
 const SIZE: u64 = 256 << 20;
 
 /// Options of every case.
@@ -27,6 +28,10 @@ pub struct LoadArgs {
     /// Operations in flight per job [default: 32; 1 for psync]
     #[arg(long, value_name = "N")]
     pub iodepth: Option<usize>,
+    /// The most operations that one call submits: many save CPU time, few let the device start
+    /// sooner [default: 8; 1 for psync]
+    #[arg(long, value_name = "N")]
+    pub iodepth_batch: Option<usize>,
     /// Jobs, each a thread with an engine of its own
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub numjobs: usize,
@@ -42,7 +47,7 @@ pub struct LoadArgs {
     )]
     pub runtime: Option<f64>,
     /// End each job's window after N operations instead (the batch under way is completed)
-    #[arg(long, visible_alias = "io-limit", value_name = "N")]
+    #[arg(long, value_name = "N")]
     pub number_ios: Option<u64>,
     /// Unmeasured time before the window in seconds [default: 1; 0 with --number-ios]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
@@ -134,13 +139,15 @@ impl LoadArgs {
         } else {
             IODEPTH
         };
+        let iodepth = self.iodepth.unwrap_or(depth);
         let ramp_time = if self.number_ios.is_some() { 0.0 } else { 1.0 };
         let spec = Spec {
             engine,
             rw: self.rw,
             rwmixread,
             bs: self.bs,
-            iodepth: self.iodepth.unwrap_or(depth),
+            iodepth,
+            iodepth_batch: self.iodepth_batch.unwrap_or(BATCH).min(iodepth.max(1)),
             numjobs: self.numjobs,
             direct: false,
             invalidate: false,

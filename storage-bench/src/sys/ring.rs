@@ -141,6 +141,15 @@ impl<F: AsRawFd> Ring<F> {
         }
     }
 
+    /// Submits what is queued and waits for nothing.
+    ///
+    /// # Errors
+    /// What the kernel says of `io_uring_enter`.
+    #[inline]
+    pub fn submit(&mut self) -> io::Result<()> {
+        self.enter(0)
+    }
+
     /// Submits what is queued, waits until at least one operation has ended, and appends every
     /// ended one to `done`. With nothing in flight it returns at once.
     ///
@@ -149,24 +158,25 @@ impl<F: AsRawFd> Ring<F> {
     #[inline]
     pub fn exchange(&mut self, done: &mut Vec<Completion>) -> io::Result<()> {
         let wanted = usize::from(self.in_flight > 0);
-        self.submission.sync();
         loop {
-            match self.submitter.submit_and_wait(wanted) {
-                Ok(_) => {}
-                // A signal: whoever minds it is told elsewhere. Busy: completions wait to be
-                // reaped first.
-                Err(error)
-                    if matches!(
-                        error.raw_os_error(),
-                        Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)
-                    ) => {}
-                Err(error) => return Err(error),
-            }
+            self.enter(wanted)?;
             if self.reap(done) >= wanted {
-                // Learns which entries the kernel has taken, so that they can be filled again.
-                self.submission.sync();
                 return Ok(());
             }
+        }
+    }
+
+    #[inline]
+    fn enter(&mut self, wanted: usize) -> io::Result<()> {
+        self.submission.sync();
+        let entered = self.submitter.submit_and_wait(wanted);
+        // Learns which entries the kernel has taken, so that they can be filled again.
+        self.submission.sync();
+        match entered.map_err(|error| (error.raw_os_error(), error)) {
+            // A signal: whoever minds it is told elsewhere. Busy: completions wait to be reaped
+            // first. What was not taken is submitted next time.
+            Ok(_) | Err((Some(libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => Ok(()),
+            Err((_, error)) => Err(error),
         }
     }
 
@@ -214,6 +224,9 @@ impl<F: AsRawFd> Drop for Ring<F> {
     fn drop(&mut self) {
         let mut done = Vec::with_capacity(self.lent.len());
         while self.in_flight > 0 && self.exchange(&mut done).is_ok() {}
+        // A ring is torn down some time after it was closed; until then it would keep the file
+        // open, and a block device that was opened exclusively in use.
+        let _ = self.submitter.unregister_files();
         // SAFETY: none of these is used again; the queues and the submitter go before the ring
         // that they borrow, and the ring, made by `Box::leak`, before the buffers that it knows.
         unsafe {

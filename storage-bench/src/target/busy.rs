@@ -5,19 +5,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Everything that holds the device or a part of it, in one line.
-pub(super) fn explain(machine: &Machine, path: &Path) -> String {
-    let device = fs::metadata(path).map_err(|error| error.to_string());
-    let device = device.and_then(|found| machine.block_device(found.rdev()));
-    let reasons = match device {
-        Ok(device) => reasons(machine, &device.folder),
-        Err(error) => return format!("and sysfs does not say by what: {error}"),
-    };
-    if reasons.is_empty() {
-        return "by another process that opened it exclusively, or in another mount namespace"
-            .to_owned();
-    }
-    reasons.join("; ")
+/// Everything that the kernel's files know to hold the device or a part of it, in one line.
+pub(super) fn explain(machine: &Machine, path: &Path) -> Option<String> {
+    let found = fs::metadata(path).ok()?;
+    let device = machine.block_device(found.rdev()).ok()?;
+    let reasons = reasons(machine, &device.folder);
+    (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
 /// What holds the device of this sysfs folder, and what holds its partitions.

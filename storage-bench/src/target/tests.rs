@@ -18,6 +18,7 @@ fn spec(place: Place, rw: Rw) -> Spec {
         rwmixread: rw.mixed().then_some(50),
         bs: 4096,
         iodepth: 1,
+        iodepth_batch: 1,
         numjobs: 1,
         direct: false,
         invalidate: true,

@@ -51,6 +51,8 @@ pub struct Setup {
     pub block_bytes: usize,
     /// Operations in flight.
     pub iodepth: usize,
+    /// Operations submitted with one call.
+    pub iodepth_batch: usize,
     /// The blocks that are its own.
     pub blocks: Range<u64>,
     /// Where its random numbers begin.
@@ -104,8 +106,9 @@ impl<E: Engine> Workload for Job<E> {
     #[inline]
     fn step(&mut self, rec: &mut Recorder) -> anyhow::Result<Work> {
         let running = self.running();
-        let start = rec.stamp();
-        running.submit(start);
+        while running.queue_batch(rec.stamp()) {
+            running.submit()?;
+        }
         running.exchange()?;
         rec.stamp();
         running.complete(|slot, mixed| {
@@ -221,13 +224,19 @@ impl<E: Engine> Running<E> {
         })
     }
 
-    /// Queues an operation in every free slot, all of them begun at `start`.
+    /// Queues operations in free slots, all of them begun at `start`, up to the size of a batch.
+    /// Returns whether there is more to queue.
     #[inline]
-    fn submit(&mut self, start: Ticks) {
+    fn queue_batch(&mut self, start: Ticks) -> bool {
+        let mut queued = 0;
         while let Some(&index) = self.free.last() {
+            if queued == self.setup.iodepth_batch {
+                return true;
+            }
             let Some((direction, block)) = self.pattern.draw() else {
-                return;
+                return false;
             };
+            queued += 1;
             self.free.pop();
             let offset = block * self.setup.block_bytes as u64;
             let mut buffer = index;
@@ -248,6 +257,7 @@ impl<E: Engine> Running<E> {
                 buffer,
             });
         }
+        false
     }
 
     #[inline]
@@ -274,10 +284,16 @@ impl<E: Engine> Running<E> {
     }
 
     #[inline]
+    fn submit(&mut self) -> anyhow::Result<()> {
+        let submitted = self.engine.submit();
+        submitted.with_context(|| format!("cannot submit I/O to {}", self.setup.target))
+    }
+
+    #[inline]
     fn exchange(&mut self) -> anyhow::Result<()> {
         self.engine
             .exchange(&mut self.done)
-            .with_context(|| format!("cannot submit I/O to {}", self.setup.target))
+            .with_context(|| format!("cannot exchange I/O with {}", self.setup.target))
     }
 
     /// Takes back what has ended: tells `record`, checks, and frees the slots.

@@ -30,6 +30,7 @@ fn setup(file: &Arc<File>, expected: Expected, rw: Rw, iodepth: usize) -> Setup 
         read_percent: 50,
         block_bytes: BLOCK,
         iodepth,
+        iodepth_batch: 3,
         blocks: 0..BLOCKS,
         seed: 1,
         remembered: 1024,
