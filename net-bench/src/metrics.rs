@@ -199,7 +199,10 @@ fn leg_of(legs: &[Leg], role: Role) -> anyhow::Result<&Leg> {
 fn verified(legs: &[&Leg]) -> String {
     let mut parts: Vec<&str> = legs.iter().map(|leg| leg.verified.as_str()).collect();
     let flows: usize = legs.iter().map(|leg| leg.flow_bytes.len()).sum::<usize>() / 2;
-    let compared = format!("{flows} flows received every byte that was sent");
+    let compared = match flows {
+        1 => "the flow received every byte that was sent".to_owned(),
+        _ => format!("all {flows} flows received every byte that was sent"),
+    };
     parts.push(&compared);
     parts.join("; ")
 }

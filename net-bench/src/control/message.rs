@@ -258,7 +258,8 @@ mod tests {
 
     #[test]
     fn impossible_tests_are_refused_by_the_option_at_fault() {
-        let faults: [(&str, fn(&mut Test)); 9] = [
+        type Spoil = fn(&mut Test);
+        let faults: [(&str, Spoil); 9] = [
             ("--flows", |t| t.flows = 0),
             ("--flows", |t| t.flows = MAX_FLOWS + 1),
             ("--threads", |t| t.threads = 3),

@@ -83,7 +83,7 @@ impl Poller {
     /// # Errors
     /// None can for the length of [`DATA_TIMEOUT`].
     #[inline]
-    pub fn next(&mut self) -> anyhow::Result<usize> {
+    pub fn next_ready(&mut self) -> anyhow::Result<usize> {
         if self.next == self.ready {
             self.wait()?;
         }

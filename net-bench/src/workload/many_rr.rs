@@ -181,7 +181,7 @@ impl Workload for ManyRequester {
         }
         let poller = prepared(&mut self.poller)?;
         loop {
-            let place = poller.next()?;
+            let place = poller.next_ready()?;
             let lane = &mut self.lanes[place];
             if lane.sending() {
                 lane.send(poller, place)?;
@@ -263,7 +263,7 @@ impl ManyResponder {
     #[inline]
     fn answer(&mut self) -> anyhow::Result<Work> {
         let poller = prepared(&mut self.poller)?;
-        let place = poller.next()?;
+        let place = poller.next_ready()?;
         let lane = &mut self.lanes[place];
         if lane.sending() {
             lane.send(poller, place)?;

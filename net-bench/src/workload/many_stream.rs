@@ -76,7 +76,7 @@ impl ManySender {
         let Some(poller) = &mut self.poller else {
             anyhow::bail!("the flows were not prepared");
         };
-        let lane = &mut self.lanes[poller.next()?];
+        let lane = &mut self.lanes[poller.next_ready()?];
         let length = self.length as u64;
         let rest = length - lane.position % length;
         let data = self.pattern.at(lane.position, rest as usize);
@@ -151,7 +151,7 @@ impl ManyReceiver {
         let Some(poller) = &mut self.poller else {
             anyhow::bail!("the flows were not prepared");
         };
-        let lane = &mut self.lanes[poller.next()?];
+        let lane = &mut self.lanes[poller.next_ready()?];
         match lane.flow.try_receive(&mut self.buffer)? {
             None => Ok(Work::default()),
             Some(0) => {
