@@ -7,8 +7,8 @@ use crate::metrics;
 use crate::side;
 use crate::spec::{NullArgs, RrArgs, Spec, StreamArgs};
 use crate::transport::null::NullFlow;
-use crate::workload::Shared;
 use crate::workload::rr::{Requester, Sizes};
+use crate::workload::{Shared, Vitals};
 use anyhow::Context;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use reports::case::{Availability, Entry};
@@ -101,7 +101,8 @@ fn run_null(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement>
         request: request_bytes as usize,
         response: response_bytes as usize,
     };
-    let shared = Shared::new(spec.test.flows as usize, std::sync::Arc::default());
+    let count = spec.test.flows as usize;
+    let shared = Shared::new(&Vitals::new(count), 0, count);
     let plan = side::plan(&spec.test, Role::Request);
     let totals = measure::run(&plan, observer, |thread| {
         let flow = NullFlow::default();

@@ -1,17 +1,17 @@
 //! The client: it finds a server, or brings its own, agrees on a test, and does its own part.
 
-use crate::attend::{Turn, Watch, attend};
+use crate::attend::{Patient, Turn, Watch, attend};
 use crate::control::message::{Leg, Reply, Request, Role, Test};
 use crate::control::{Channel, HANDSHAKE_TIMEOUT, Key, MESSAGE_TIMEOUT};
 use crate::server::{self, Server};
 use crate::side::{self, End, Part};
 use crate::transport::rendezvous::{self, RENDEZVOUS_TIMEOUT};
 use crate::transport::tcp::TcpFlow;
+use crate::workload::Vitals;
 use anyhow::Context;
 use reports::host::Host;
 use reports::measure::{Observer, stop_requested};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -158,12 +158,16 @@ fn measure(
     flows: &[TcpFlow],
     observer: &dyn Observer,
 ) -> anyhow::Result<(anyhow::Result<Vec<Part>>, Option<Reply>)> {
-    let stop = Arc::new(AtomicBool::new(false));
+    let vitals = Vitals::new(flows.len());
+    let patient = Patient {
+        flows,
+        vitals: &vitals,
+    };
     let mut asked_to_stop = false;
     let mut reply = None;
     let mut lost = None;
-    let work = || side::run(test, End::Client, flows, &stop, observer);
-    let parts = attend(channel, work, |channel, turn| {
+    let work = || side::run(test, End::Client, flows, &vitals, observer);
+    let parts = attend(channel, &patient, work, |channel, turn| {
         if turn == Turn::Quiet {
             if stop_requested() && !asked_to_stop {
                 asked_to_stop = true;

@@ -1,12 +1,13 @@
 //! The server: it takes part in the tests of clients that hold its key, several at once, and
 //! outlives every one of them.
 
-use crate::attend::{Turn, Watch, attend};
+use crate::attend::{Patient, Turn, Watch, attend};
 use crate::control::message::{Ready, Reply, Request, Test};
 use crate::control::{Channel, ControlError, Key, MESSAGE_TIMEOUT};
 use crate::side::{self, End};
 use crate::transport::rendezvous;
 use crate::transport::tcp::TcpFlow;
+use crate::workload::Vitals;
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,7 +18,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -200,16 +201,20 @@ impl Server {
 
 /// The server's part, with an ear for the client.
 fn run(channel: &mut Channel, test: &Test, flows: &[TcpFlow]) -> anyhow::Result<Reply> {
-    let stop = Arc::new(AtomicBool::new(false));
+    let vitals = Vitals::new(flows.len());
+    let patient = Patient {
+        flows,
+        vitals: &vitals,
+    };
     let mut lost = None;
-    let work = || side::run(test, End::Server, flows, &stop, &Silent);
-    let parts = attend(channel, work, |channel, turn| {
+    let work = || side::run(test, End::Server, flows, &vitals, &Silent);
+    let parts = attend(channel, &patient, work, |channel, turn| {
         if turn == Turn::Quiet {
             return Watch::On;
         }
         match channel.receive(MESSAGE_TIMEOUT) {
             Ok(Request::Stop) => {
-                stop.store(true, Ordering::Relaxed);
+                vitals.stop();
                 return Watch::On;
             }
             Ok(Request::Test(_)) => {

@@ -3,14 +3,13 @@
 
 use crate::control::message::{Direction, Leg, MAX_INTERVALS, Role, Shape, Test};
 use crate::transport::tcp::TcpFlow;
-use crate::workload::Shared;
 use crate::workload::many_rr::{ManyRequester, ManyResponder};
 use crate::workload::many_stream::{ManyReceiver, ManySender};
 use crate::workload::rr::{Requester, Responder, Sizes};
 use crate::workload::stream::{Receiver, Sender};
+use crate::workload::{Shared, Vitals};
 use reports::measure::{self, Limit, Observer, Plan, Silent, Totals, Workload};
 use reports::model::{Fact, Flag, Severity};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -60,8 +59,8 @@ fn roles(test: &Test, end: End) -> Vec<(Role, usize)> {
     }
 }
 
-/// Plays all roles of one end and returns what came of each. `stop` makes senders end early. When
-/// a role fails, the flows of all are cut, so that nobody waits for a peer that has given up.
+/// Plays all roles of one end and returns what came of each. `vitals` show how it goes. When a role
+/// fails, the flows of all are cut, so that nobody waits for a peer that has given up.
 ///
 /// # Errors
 /// The first error of any role.
@@ -69,21 +68,28 @@ pub fn run(
     test: &Test,
     end: End,
     flows: &[TcpFlow],
-    stop: &Arc<AtomicBool>,
+    vitals: &Arc<Vitals>,
     observer: &dyn Observer,
 ) -> anyhow::Result<Vec<Part>> {
     let roles = roles(test, end);
     let failure: Mutex<Option<anyhow::Error>> = Mutex::new(None);
     let play = |(role, offset): (Role, usize), observer: &dyn Observer| {
-        let own = &flows[offset..offset + test.flows as usize];
-        play(test, role, own, stop, observer)
-            .map_err(|error| {
-                // Only the first error is the cause; the others follow from the cut.
-                let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                first.get_or_insert(error);
-                flows.iter().for_each(TcpFlow::cut);
-            })
-            .ok()
+        let count = test.flows as usize;
+        let own = &flows[offset..offset + count];
+        play(
+            test,
+            role,
+            own,
+            &Shared::new(vitals, offset, count),
+            observer,
+        )
+        .map_err(|error| {
+            // Only the first error is the cause; the others follow from the cut.
+            let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert(error);
+            flows.iter().for_each(TcpFlow::cut);
+        })
+        .ok()
     };
     let play = &play;
     let parts: Vec<Option<Part>> = thread::scope(|scope| {
@@ -109,15 +115,14 @@ fn play(
     test: &Test,
     role: Role,
     flows: &[TcpFlow],
-    stop: &Arc<AtomicBool>,
+    shared: &Shared,
     observer: &dyn Observer,
 ) -> anyhow::Result<Part> {
-    let shared = Shared::new(flows.len(), Arc::clone(stop));
     let max_segment_bytes = flows[0].max_segment_bytes();
     let totals = measure::run(&plan(test, role), observer, |thread| {
         let own = flows.iter().cloned().enumerate();
         let own = own.skip(thread).step_by(test.threads as usize);
-        Ok(workload(test, role, own.collect(), &shared))
+        Ok(workload(test, role, own.collect(), shared))
     })?;
     if role == Role::Receive && totals.work.bytes == 0 && totals.validity.flags.is_empty() {
         anyhow::bail!(

@@ -15,13 +15,13 @@ pub trait Flow: Send {
     /// Sends all of `data`.
     ///
     /// # Errors
-    /// The peer is gone or takes nothing for the length of the timeout.
+    /// The peer is gone.
     fn send_all(&mut self, data: &[u8]) -> anyhow::Result<()>;
 
     /// Receives what is there, waiting for the first byte; 0 means that the peer has ended.
     ///
     /// # Errors
-    /// The peer is gone or sends nothing for the length of the timeout.
+    /// The peer is gone.
     fn receive(&mut self, buffer: &mut [u8]) -> anyhow::Result<usize>;
 
     /// Tells the peer that nothing more will be sent.

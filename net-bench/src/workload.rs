@@ -13,39 +13,81 @@ pub mod stream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// What all workloads of one side and role share: each flow's bytes, and the request to stop.
+/// A counter in cache lines of its own, so that threads do not slow each other down.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Padded(AtomicU64);
+
+/// What the threads of one side show to those who watch over them: each flow's bytes so far. And
+/// what those may ask of them: to stop.
+#[derive(Debug)]
+pub struct Vitals {
+    flow_bytes: Vec<Padded>,
+    stop: AtomicBool,
+}
+
+impl Vitals {
+    /// For so many connections.
+    #[must_use]
+    pub fn new(connections: usize) -> Arc<Self> {
+        Arc::new(Self {
+            flow_bytes: (0..connections).map(|_| Padded::default()).collect(),
+            stop: AtomicBool::new(false),
+        })
+    }
+
+    /// All bytes so far, over all flows.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        let read = |bytes: &Padded| bytes.0.load(Ordering::Relaxed);
+        self.flow_bytes.iter().map(read).sum()
+    }
+
+    /// Asks the senders to stop.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The vitals of the flows of one role.
 #[derive(Debug, Clone)]
 pub struct Shared {
-    flow_bytes: Arc<[AtomicU64]>,
-    stop: Arc<AtomicBool>,
+    vitals: Arc<Vitals>,
+    first: usize,
+    count: usize,
 }
 
 impl Shared {
-    /// For so many flows.
+    /// For `count` flows from connection `first` on.
     #[must_use]
-    pub fn new(flows: usize, stop: Arc<AtomicBool>) -> Self {
+    pub fn new(vitals: &Arc<Vitals>, first: usize, count: usize) -> Self {
         Self {
-            flow_bytes: (0..flows).map(|_| AtomicU64::new(0)).collect(),
-            stop,
+            vitals: Arc::clone(vitals),
+            first,
+            count,
         }
     }
 
-    /// Notes how many payload bytes a flow carried, when it is over.
+    /// Shows how many payload bytes a flow has carried so far.
+    #[inline]
     pub fn note(&self, flow: usize, bytes: u64) {
-        self.flow_bytes[flow].store(bytes, Ordering::Relaxed);
+        let counter = &self.vitals.flow_bytes[self.first + flow];
+        counter.0.store(bytes, Ordering::Relaxed);
     }
 
-    /// What was noted.
+    /// What was shown last, by flow.
     #[must_use]
     pub fn flow_bytes(&self) -> Vec<u64> {
-        let read = |bytes: &AtomicU64| bytes.load(Ordering::Relaxed);
-        self.flow_bytes.iter().map(read).collect()
+        let own = &self.vitals.flow_bytes[self.first..self.first + self.count];
+        own.iter()
+            .map(|bytes| bytes.0.load(Ordering::Relaxed))
+            .collect()
     }
 
-    /// Whether the peer asked to stop sending.
+    /// Whether the senders were asked to stop.
     #[inline]
     #[must_use]
     pub fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.vitals.stop.load(Ordering::Relaxed)
     }
 }

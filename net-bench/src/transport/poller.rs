@@ -1,6 +1,6 @@
 //! Many flows on one thread: which of them can go on now.
 
-use super::tcp::{DATA_TIMEOUT, TcpFlow};
+use super::tcp::TcpFlow;
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -81,7 +81,7 @@ impl Poller {
     /// The next flow that can go on, waiting for one if need be.
     ///
     /// # Errors
-    /// None can for the length of [`DATA_TIMEOUT`].
+    /// What the kernel says.
     #[inline]
     pub fn next_ready(&mut self) -> anyhow::Result<usize> {
         if self.next == self.ready {
@@ -93,17 +93,14 @@ impl Poller {
     }
 
     fn wait(&mut self) -> anyhow::Result<()> {
-        let timeout = EpollTimeout::try_from(DATA_TIMEOUT).unwrap_or(EpollTimeout::MAX);
         loop {
-            match self.epoll.wait(&mut self.events, timeout) {
-                Ok(0) => anyhow::bail!(
-                    "nothing moved on any of {} flows for {} s; the peer or the network is dead",
-                    self.events.len(),
-                    DATA_TIMEOUT.as_secs()
-                ),
+            // Without a timeout: the watcher wakes us if nothing moves any more.
+            match self.epoll.wait(&mut self.events, EpollTimeout::NONE) {
                 Ok(ready) => {
                     (self.next, self.ready) = (0, ready);
-                    return Ok(());
+                    if ready > 0 {
+                        return Ok(());
+                    }
                 }
                 Err(Errno::EINTR) => {}
                 Err(error) => return Err(error).context("cannot wait for flows"),

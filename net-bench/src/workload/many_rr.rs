@@ -94,10 +94,7 @@ fn poller(lanes: &[Lane]) -> anyhow::Result<Poller> {
     Poller::new(lanes.iter().map(|lane| &lane.flow), Interest::Receive)
 }
 
-fn note(lanes: &[Lane], shared: &Shared, sizes: Sizes, total: Work) -> anyhow::Result<()> {
-    for lane in lanes {
-        shared.note(lane.index, lane.number * sizes.transaction());
-    }
+fn compare(lanes: &[Lane], total: Work) -> anyhow::Result<()> {
     let numbered: u64 = lanes.iter().map(|lane| lane.number).sum();
     anyhow::ensure!(
         total.ops == numbered,
@@ -199,6 +196,8 @@ impl Workload for ManyRequester {
                     let now = rec.stamp();
                     rec.record_since(lane.start);
                     lane.number += 1;
+                    let bytes = lane.number * self.sizes.transaction();
+                    self.shared.note(lane.index, bytes);
                     (lane.start, lane.sent, lane.received) = (now, 0, 0);
                     put_number(lane.number, &mut lane.outgoing);
                     lane.send(poller, place)?;
@@ -213,6 +212,8 @@ impl Workload for ManyRequester {
         for lane in &mut self.lanes {
             if self.started {
                 Self::finish(lane, self.sizes)?;
+                let bytes = lane.number * self.sizes.transaction();
+                self.shared.note(lane.index, bytes);
                 work += Work::op(self.sizes.transaction());
             } else {
                 lane.flow.end()?;
@@ -222,7 +223,7 @@ impl Workload for ManyRequester {
     }
 
     fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
-        note(&self.lanes, &self.shared, self.sizes, total)?;
+        compare(&self.lanes, total)?;
         Ok(Verified {
             checks: total.ops,
             what: "responses matched their requests".to_owned(),
@@ -281,6 +282,8 @@ impl ManyResponder {
                 let echoed = self.sizes.echoed();
                 lane.outgoing[..echoed].copy_from_slice(&lane.incoming[..echoed]);
                 lane.number += 1;
+                let bytes = lane.number * self.sizes.transaction();
+                self.shared.note(lane.index, bytes);
                 (lane.sent, lane.received) = (0, 0);
                 lane.send(poller, place)?;
                 Ok(Work::op(self.sizes.transaction()))
@@ -313,7 +316,7 @@ impl Workload for ManyResponder {
     }
 
     fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
-        note(&self.lanes, &self.shared, self.sizes, total)?;
+        compare(&self.lanes, total)?;
         Ok(Verified {
             checks: total.ops,
             what: "requests came in order".to_owned(),

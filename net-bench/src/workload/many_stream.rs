@@ -25,10 +25,7 @@ fn lanes(flows: Vec<(usize, TcpFlow)>) -> Vec<Lane> {
     flows.into_iter().map(lane).collect()
 }
 
-fn note(lanes: &[Lane], shared: &Shared, counted: Work) -> anyhow::Result<()> {
-    for lane in lanes {
-        shared.note(lane.index, lane.position);
-    }
+fn compare(lanes: &[Lane], counted: Work) -> anyhow::Result<()> {
     let carried: u64 = lanes.iter().map(|lane| lane.position).sum();
     anyhow::ensure!(
         counted.bytes == carried,
@@ -82,6 +79,7 @@ impl ManySender {
         let data = self.pattern.at(lane.position, rest as usize);
         let taken = lane.flow.try_send(data)?.unwrap_or(0) as u64;
         lane.position += taken;
+        self.shared.note(lane.index, lane.position);
         let ops = u64::from(taken == rest);
         self.sends += ops;
         Ok(Work { ops, bytes: taken })
@@ -111,7 +109,7 @@ impl Workload for ManySender {
     }
 
     fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
-        note(&self.lanes, &self.shared, total)?;
+        compare(&self.lanes, total)?;
         Ok(Verified {
             checks: self.sends,
             what: SENT.to_owned(),
@@ -162,6 +160,7 @@ impl ManyReceiver {
             Some(count) => {
                 self.pattern.check(lane.position, &self.buffer[..count])?;
                 lane.position += count as u64;
+                self.shared.note(lane.index, lane.position);
                 self.reads += 1;
                 Ok(Work::op(count as u64))
             }
@@ -198,7 +197,7 @@ impl Workload for ManyReceiver {
     }
 
     fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
-        note(&self.lanes, &self.shared, total)?;
+        compare(&self.lanes, total)?;
         Ok(Verified {
             checks: self.reads,
             what: RECEIVED.to_owned(),

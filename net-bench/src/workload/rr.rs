@@ -101,6 +101,8 @@ impl<F: Flow> Workload for Requester<F> {
         check_number(self.number, self.echoed, &self.response)?;
         rec.lap();
         self.number += 1;
+        self.shared
+            .note(self.index, self.number * self.sizes.transaction());
         Ok(Work::op(self.sizes.transaction()))
     }
 
@@ -110,7 +112,6 @@ impl<F: Flow> Workload for Requester<F> {
     }
 
     fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
-        self.shared.note(self.index, total.bytes);
         anyhow::ensure!(
             total.ops == self.number,
             "{} transactions were counted and {} numbered",
@@ -163,6 +164,8 @@ impl<F: Flow> Responder<F> {
         self.response[..echoed].copy_from_slice(&self.request[..echoed]);
         self.flow.send_all(&self.response)?;
         self.number += 1;
+        self.shared
+            .note(self.index, self.number * self.sizes.transaction());
         Ok(Work::op(self.sizes.transaction()))
     }
 }
@@ -191,7 +194,12 @@ impl<F: Flow> Workload for Responder<F> {
     }
 
     fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
-        self.shared.note(self.index, total.bytes);
+        anyhow::ensure!(
+            total.ops == self.number,
+            "{} transactions were counted and {} numbered",
+            total.ops,
+            self.number
+        );
         Ok(Verified {
             checks: self.number,
             what: "requests came in order".to_owned(),

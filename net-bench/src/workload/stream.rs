@@ -50,6 +50,7 @@ impl<F: Flow> Workload for Sender<F> {
         self.flow
             .send_all(self.pattern.at(self.position, self.length))?;
         self.position += self.length as u64;
+        self.shared.note(self.index, self.position);
         Ok(Work::op(self.length as u64))
     }
 
@@ -59,7 +60,6 @@ impl<F: Flow> Workload for Sender<F> {
     }
 
     fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
-        self.shared.note(self.index, self.position);
         anyhow::ensure!(
             total.bytes == self.position,
             "{} bytes were counted and {} sent",
@@ -111,6 +111,7 @@ impl Receiver {
         }
         self.pattern.check(self.position, &self.buffer[..count])?;
         self.position += count as u64;
+        self.shared.note(self.index, self.position);
         self.reads += 1;
         Ok(Work::op(count as u64))
     }
@@ -141,7 +142,6 @@ impl Workload for Receiver {
     }
 
     fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
-        self.shared.note(self.index, self.position);
         anyhow::ensure!(
             total.bytes == self.position,
             "{} bytes were counted and {} received",
