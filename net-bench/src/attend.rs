@@ -15,15 +15,14 @@ use std::time::{Duration, Instant};
 /// How often a watcher looks at what no descriptor announces: a signal to stop.
 const LOOK_AROUND_MS: u16 = 100;
 
-/// How long nothing may move on any flow before the test is given up.
-pub const STALL_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// The data flows of a test and how they fare.
 pub struct Patient<'a> {
     /// The flows; they are cut when the test is given up, which wakes whoever waits on them.
     pub flows: &'a [TcpFlow],
     /// How many bytes they have carried.
     pub vitals: &'a Vitals,
+    /// How long nothing may move before the test is given up.
+    pub patience: Duration,
 }
 
 /// Notices when bytes cease to move.
@@ -34,14 +33,14 @@ struct Pulse {
 
 impl Pulse {
     /// Whether nothing has moved for too long.
-    fn stopped(&mut self, bytes: u64) -> bool {
+    fn stopped(&mut self, bytes: u64, patience: Duration) -> bool {
         if bytes != self.bytes {
             *self = Self {
                 bytes,
                 since: Instant::now(),
             };
         }
-        self.since.elapsed() > STALL_TIMEOUT
+        self.since.elapsed() > patience
     }
 }
 
@@ -52,7 +51,7 @@ impl Patient<'_> {
         anyhow::anyhow!(
             "nothing moved to or from {} for {} s; the peer or the network is dead",
             peer.unwrap_or_default(),
-            STALL_TIMEOUT.as_secs()
+            self.patience.as_secs_f64()
         )
     }
 }
@@ -109,7 +108,7 @@ pub fn attend<T: Send>(
             if state == Watch::On {
                 state = watch(channel, turn);
             }
-            if stalled.is_none() && pulse.stopped(patient.vitals.total_bytes()) {
+            if stalled.is_none() && pulse.stopped(patient.vitals.total_bytes(), patient.patience) {
                 stalled = Some(patient.give_up());
             }
         }

@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// How long the server may take for its result after the client's own part is over: its sockets
-/// give up before that.
-const RESULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the server may take for its result after the client's own part is over, beyond the
+/// time after which it gives up by itself.
+const RESULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a client whose flows broke waits for the server's reason.
 const REASON_TIMEOUT: Duration = Duration::from_secs(1);
@@ -132,10 +132,12 @@ fn converse(
     let legs = match (reply, &parts) {
         (Some(Reply::Done(legs)), _) => legs,
         (Some(other), _) => anyhow::bail!(unexpected(other)),
-        (None, Ok(_)) => match channel.receive(RESULT_TIMEOUT)? {
-            Reply::Done(legs) => legs,
-            other => anyhow::bail!(unexpected(other)),
-        },
+        (None, Ok(_)) => {
+            match channel.receive(RESULT_TIMEOUT + Duration::from_secs_f64(test.timeout_s))? {
+                Reply::Done(legs) => legs,
+                other => anyhow::bail!(unexpected(other)),
+            }
+        }
         // The server's reason, if it can still give one, explains more than a broken flow.
         (None, Err(_)) => match channel.receive(REASON_TIMEOUT) {
             Ok(Reply::Failed { error }) => anyhow::bail!("the server's part failed: {error}"),
@@ -162,6 +164,7 @@ fn measure(
     let patient = Patient {
         flows,
         vitals: &vitals,
+        patience: Duration::from_secs_f64(test.timeout_s),
     };
     let mut asked_to_stop = false;
     let mut reply = None;
@@ -171,6 +174,7 @@ fn measure(
         if turn == Turn::Quiet {
             if stop_requested() && !asked_to_stop {
                 asked_to_stop = true;
+                vitals.stop();
                 // If the server cannot hear it, it is gone, which the next turn will show.
                 let _ = channel.send(&Request::Stop);
             }

@@ -205,6 +205,7 @@ fn run(channel: &mut Channel, test: &Test, flows: &[TcpFlow]) -> anyhow::Result<
     let patient = Patient {
         flows,
         vitals: &vitals,
+        patience: Duration::from_secs_f64(test.timeout_s),
     };
     let mut lost = None;
     let work = || side::run(test, End::Server, flows, &vitals, &Silent);

@@ -9,7 +9,7 @@ use crate::workload::rr::{Requester, Responder, Sizes};
 use crate::workload::stream::{Receiver, Sender};
 use crate::workload::{Shared, Vitals};
 use reports::measure::{self, Limit, Observer, Plan, Silent, Totals, Workload};
-use reports::model::{Fact, Flag, Severity};
+use reports::model::{Fact, Flag, Severity, Validity};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -119,7 +119,7 @@ fn play(
     observer: &dyn Observer,
 ) -> anyhow::Result<Part> {
     let max_segment_bytes = flows[0].max_segment_bytes();
-    let totals = measure::run(&plan(test, role), observer, |thread| {
+    let mut totals = measure::run(&plan(test, role), observer, |thread| {
         let own = flows.iter().cloned().enumerate();
         let own = own.skip(thread).step_by(test.threads as usize);
         Ok(workload(test, role, own.collect(), shared))
@@ -130,6 +130,7 @@ fn play(
             test.omit_s
         );
     }
+    flag_request_to_stop(&mut totals.validity, shared);
     let buffer_bytes = match role {
         Role::Request | Role::Send => flows[0].send_buffer_bytes(),
         Role::Respond | Role::Receive => flows[0].receive_buffer_bytes(),
@@ -142,6 +143,19 @@ fn play(
         max_segment_bytes,
     })
 }
+
+/// A sender that was asked to stop, and a receiver that saw it stop, end in good order; the harness
+/// does not know that it was before their time.
+fn flag_request_to_stop(validity: &mut Validity, shared: &Shared) {
+    let known = validity.flags.iter().any(|flag| flag.code == INTERRUPTED);
+    if shared.stopped() && !known {
+        let evidence = "the client was told to stop and ended the measured window before its time";
+        validity.flag(Severity::Invalid, INTERRUPTED, evidence);
+    }
+}
+
+/// The code of the flag that the harness, too, gives a window that a signal ended.
+const INTERRUPTED: &str = "interrupted";
 
 /// How long a role works: who starts the traffic ends it; the other end follows.
 pub fn plan(test: &Test, role: Role) -> Plan {
@@ -261,6 +275,7 @@ mod tests {
                 operations: None,
                 omit_s: 0.0,
                 interval_s: 1.0,
+                timeout_s: 10.0,
             };
             let (client, server) = (roles(&test, End::Client), roles(&test, End::Server));
             assert_eq!(client.len() * 3, test.connections() as usize);

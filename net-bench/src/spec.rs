@@ -18,6 +18,9 @@ pub const DEFAULT_PORT: u16 = 5280;
 /// Warm-up of a timed run where none is asked for, in seconds.
 const DEFAULT_OMIT_S: f64 = 1.0;
 
+/// Stands where nothing can time out.
+const NO_TIMEOUT_S: f64 = crate::control::message::MAX_SECONDS;
+
 /// How much is done, and how it is shown while it is.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Load")]
@@ -60,6 +63,9 @@ pub struct ServerArgs {
     #[arg(short = 'p', long, value_name = "PORT", default_value_t = DEFAULT_PORT,
           requires = "connect", value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
+    /// Give up when nothing moves on any connection for so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    timeout: f64,
     /// File with the key that the server holds [default: $NET_BENCH_KEY, else no key]
     #[arg(long, value_name = "FILE", requires = "connect")]
     key_file: Option<PathBuf>,
@@ -218,15 +224,17 @@ impl Serialize for Spec {
 }
 
 impl ServerArgs {
-    fn place(self) -> anyhow::Result<Place> {
-        let Some(host) = self.connect else {
-            return Ok(Place::InProcess);
+    /// Where the server is, and how long it may be silent.
+    fn place(self) -> anyhow::Result<(Option<Place>, f64)> {
+        let place = match self.connect {
+            None => Place::InProcess,
+            Some(host) => Place::Remote {
+                host,
+                port: self.port,
+                key: Key::find(self.key_file.as_deref())?,
+            },
         };
-        Ok(Place::Remote {
-            host,
-            port: self.port,
-            key: Key::find(self.key_file.as_deref())?,
-        })
+        Ok((Some(place), self.timeout))
     }
 }
 
@@ -235,7 +243,7 @@ fn spec(
     shape: Shape,
     load: &LoadArgs,
     (flows, threads): (u32, Option<u32>),
-    place: Option<Place>,
+    (place, timeout_s): (Option<Place>, f64),
     output: OutputArgs,
 ) -> anyhow::Result<Spec> {
     let default_omit_s = match load.operations {
@@ -251,6 +259,7 @@ fn spec(
         operations: load.operations,
         omit_s: load.omit.unwrap_or(default_omit_s),
         interval_s: load.interval.unwrap_or(1.0),
+        timeout_s,
     };
     test.check().map_err(Usage)?;
     Ok(Spec {
@@ -281,7 +290,14 @@ impl NullArgs {
     /// [`Usage`], which names the option at fault.
     pub fn spec(self) -> anyhow::Result<Spec> {
         let threads = (self.threads, Some(self.threads));
-        spec(self.sizes.shape(), &self.load, threads, None, self.output)
+        let nowhere = (None, NO_TIMEOUT_S);
+        spec(
+            self.sizes.shape(),
+            &self.load,
+            threads,
+            nowhere,
+            self.output,
+        )
     }
 }
 
@@ -292,7 +308,7 @@ impl RrArgs {
     /// [`Usage`], which names the option at fault.
     pub fn spec(self) -> anyhow::Result<Spec> {
         let flows = (self.flows.flows, self.flows.threads);
-        let place = Some(self.server.place()?);
+        let place = self.server.place()?;
         spec(self.sizes.shape(), &self.load, flows, place, self.output)
     }
 }
@@ -313,7 +329,7 @@ impl StreamArgs {
             direction,
         };
         let flows = (self.flows.flows, self.flows.threads);
-        let place = Some(self.server.place()?);
+        let place = self.server.place()?;
         spec(shape, &self.load, flows, place, self.output)
     }
 }

@@ -79,6 +79,8 @@ pub struct Test {
     pub omit_s: f64,
     /// Length of the slices in seconds.
     pub interval_s: f64,
+    /// For how many seconds nothing may move before a side gives the test up.
+    pub timeout_s: f64,
 }
 
 /// What moves over the flows.
@@ -193,6 +195,7 @@ impl Test {
         seconds("--time", self.duration_s, 0.01)?;
         seconds("--omit", self.omit_s, 0.0)?;
         seconds("--interval", self.interval_s, 0.01)?;
+        seconds("--timeout", self.timeout_s, 0.1)?;
         if self.operations == Some(0) {
             return Err("--operations 0: at least 1".to_owned());
         }
@@ -253,6 +256,7 @@ mod tests {
             operations: None,
             omit_s: 0.0,
             interval_s: 1.0,
+            timeout_s: 10.0,
         }
     }
 
