@@ -9,7 +9,6 @@ use crate::spec::{NullArgs, RrArgs, Spec, StreamArgs};
 use crate::transport::null::NullFlow;
 use crate::workload::rr::{Requester, Sizes};
 use crate::workload::{Shared, Vitals};
-use anyhow::Context;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use reports::case::{Availability, Entry};
 use reports::measure::{self, Observer};
@@ -129,7 +128,7 @@ fn run_tcp_stream(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measur
 
 fn run_with_server(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<client::Finished> {
     let place = spec.place.as_ref().unwrap_or(&Place::InProcess);
-    let finished = client::run(&spec.test, place, observer).context("the test failed")?;
+    let finished = client::run(&spec.test, place, observer)?;
     if let Some(host) = &finished.host {
         spec.server_host.get_or_init(|| host.clone());
     }

@@ -220,6 +220,10 @@ fn counterpart(role: Role) -> Role {
 
 /// Proves that every byte sent on a flow arrived on it.
 fn compare_bytes(parts: &[Part], legs: &[Leg]) -> anyhow::Result<()> {
+    for leg in legs {
+        let checked = leg.check().map_err(anyhow::Error::msg);
+        checked.context("the server reported what cannot be")?;
+    }
     for part in parts {
         let leg = legs.iter().find(|leg| leg.role == counterpart(part.role));
         let theirs = &leg

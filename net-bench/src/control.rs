@@ -46,7 +46,11 @@ pub enum ControlError {
     #[error("control channel: the peer closed the connection; it may have died")]
     Closed,
     /// The peer speaks something else.
-    #[error("the other end is not net-bench: it sent {0:02x?} where the protocol's name belongs")]
+    #[error(
+        "the other end is not net-bench: it sent \"{}\" where the protocol's name belongs; is this \
+         the right port?",
+        .0.escape_ascii()
+    )]
     Foreign([u8; 8]),
     /// The peer speaks another version.
     #[error(

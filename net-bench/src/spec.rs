@@ -158,56 +158,64 @@ pub struct Spec {
     pub server_host: OnceLock<Host>,
 }
 
+/// The report's parameters: what shapes the work, and nothing that does not.
+#[derive(Serialize)]
+struct Params<'a> {
+    #[serde(flatten)]
+    shape: ShapeParams,
+    flows: u32,
+    threads: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operations: Option<u64>,
+    omit_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    congestion_control: &'a Option<Fact<String>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ShapeParams {
+    Rr {
+        request_bytes: u64,
+        response_bytes: u64,
+    },
+    Stream {
+        length_bytes: u64,
+        direction: Direction,
+    },
+}
+
+impl From<&Shape> for ShapeParams {
+    fn from(shape: &Shape) -> Self {
+        match *shape {
+            Shape::RequestResponse {
+                request_bytes,
+                response_bytes,
+            } => Self::Rr {
+                request_bytes,
+                response_bytes,
+            },
+            Shape::Stream {
+                length_bytes,
+                direction,
+            } => Self::Stream {
+                length_bytes,
+                direction,
+            },
+        }
+    }
+}
+
 impl Serialize for Spec {
-    /// The report's parameters: what shapes the work, and nothing that does not.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Params<'a> {
-            #[serde(flatten)]
-            shape: ShapeParams,
-            flows: u32,
-            threads: u32,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            duration_s: Option<f64>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            operations: Option<u64>,
-            omit_s: f64,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            server: Option<&'static str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            congestion_control: &'a Option<Fact<String>>,
-        }
-        #[derive(Serialize)]
-        #[serde(untagged)]
-        enum ShapeParams {
-            Rr {
-                request_bytes: u64,
-                response_bytes: u64,
-            },
-            Stream {
-                length_bytes: u64,
-                direction: Direction,
-            },
-        }
         let test = &self.test;
         let timed = test.operations.is_none();
-        Params {
-            shape: match test.shape {
-                Shape::RequestResponse {
-                    request_bytes,
-                    response_bytes,
-                } => ShapeParams::Rr {
-                    request_bytes,
-                    response_bytes,
-                },
-                Shape::Stream {
-                    length_bytes,
-                    direction,
-                } => ShapeParams::Stream {
-                    length_bytes,
-                    direction,
-                },
-            },
+        let params = Params {
+            shape: ShapeParams::from(&test.shape),
             flows: test.flows,
             threads: test.threads,
             duration_s: timed.then_some(test.duration_s),
@@ -218,8 +226,8 @@ impl Serialize for Spec {
                 Place::Remote { .. } => "remote",
             }),
             congestion_control: &self.congestion_control,
-        }
-        .serialize(serializer)
+        };
+        params.serialize(serializer)
     }
 }
 

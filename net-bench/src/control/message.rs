@@ -155,6 +155,39 @@ pub struct Leg {
     pub max_segment_bytes: Fact<f64>,
 }
 
+/// More operations or bytes than any machine moves in a day; sums of them do not overflow.
+const MAX_AMOUNT: u64 = 1 << 56;
+
+impl Leg {
+    /// Refuses numbers that no measurement gives, so that nothing downstream computes with them.
+    ///
+    /// # Errors
+    /// Which number it is.
+    pub fn check(&self) -> Result<(), String> {
+        let amounts = [self.work.ops, self.work.bytes];
+        let of_slices = self.intervals.iter().map(|slice| slice.work);
+        let of_slices = of_slices.flat_map(|work| [work.ops, work.bytes]);
+        let mut all = amounts
+            .into_iter()
+            .chain(of_slices)
+            .chain(self.flow_bytes.iter().copied());
+        if let Some(amount) = all.find(|&amount| amount > MAX_AMOUNT) {
+            return Err(format!(
+                "{amount} operations or bytes in the role {:?}",
+                self.role
+            ));
+        }
+        let in_order = self.intervals.iter().all(|slice| slice.t0_s <= slice.t1_s);
+        if !(self.elapsed_s >= 0.0 && self.cpu_s >= 0.0 && in_order) {
+            return Err(format!(
+                "times that run backwards in the role {:?}",
+                self.role
+            ));
+        }
+        Ok(())
+    }
+}
+
 impl Test {
     /// How many connections the test needs.
     #[must_use]
@@ -286,6 +319,35 @@ mod tests {
             spoil(&mut spoilt);
             let error = spoilt.check().expect_err(name);
             assert!(error.contains(name), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_no_measurement_gives_are_refused() {
+        let leg = Leg {
+            role: Role::Receive,
+            work: Work { ops: 1, bytes: 1 },
+            elapsed_s: 1.0,
+            cpu_s: 0.0,
+            verified: String::new(),
+            flags: Vec::new(),
+            intervals: Vec::new(),
+            flow_bytes: vec![1],
+            buffer_bytes: Fact::Known(1.0),
+            max_segment_bytes: Fact::Known(1.0),
+        };
+        assert_eq!(leg.check(), Ok(()));
+        type Spoil = fn(&mut Leg);
+        let faults: [Spoil; 4] = [
+            |leg| leg.work.bytes = u64::MAX,
+            |leg| leg.flow_bytes[0] = u64::MAX,
+            |leg| leg.elapsed_s = -1.0,
+            |leg| leg.cpu_s = f64::NAN,
+        ];
+        for spoil in faults {
+            let mut spoilt = leg.clone();
+            spoil(&mut spoilt);
+            assert!(spoilt.check().is_err());
         }
     }
 
