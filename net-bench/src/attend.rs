@@ -1,0 +1,140 @@
+//! Watching over the test while it runs: a peer that dies or asks to stop is noticed at once, one
+//! that merely falls silent after a while, and none of it costs the measuring threads a timer.
+
+use crate::control::Channel;
+use crate::transport::tcp::TcpFlow;
+use crate::workload::Vitals;
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often a watcher looks at what no descriptor announces: a signal to stop.
+const LOOK_AROUND_MS: u16 = 100;
+
+/// The data flows of a test and how they fare.
+pub struct Patient<'a> {
+    /// The flows; they are cut when the test is given up, which wakes whoever waits on them.
+    pub flows: &'a [TcpFlow],
+    /// How many bytes they have carried.
+    pub vitals: &'a Vitals,
+    /// How long nothing may move before the test is given up.
+    pub patience: Duration,
+}
+
+/// Notices when bytes cease to move.
+struct Pulse {
+    bytes: u64,
+    since: Instant,
+}
+
+impl Pulse {
+    /// Whether nothing has moved for too long.
+    fn stopped(&mut self, bytes: u64, patience: Duration) -> bool {
+        if bytes != self.bytes {
+            *self = Self {
+                bytes,
+                since: Instant::now(),
+            };
+        }
+        self.since.elapsed() > patience
+    }
+}
+
+impl Patient<'_> {
+    fn give_up(&self) -> anyhow::Error {
+        self.flows.iter().for_each(TcpFlow::cut);
+        let peer = self.flows.first().map(|flow| flow.peer().to_string());
+        anyhow::anyhow!(
+            "nothing moved to or from {} for {} s; the peer or the network is dead",
+            peer.unwrap_or_default(),
+            self.patience.as_secs_f64()
+        )
+    }
+}
+
+/// Why the watcher is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// There is something to read on the channel, or its end.
+    Readable,
+    /// Nothing happened for a while.
+    Quiet,
+}
+
+/// Whether there is anything left to read on the channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// There is.
+    On,
+    /// The peer had its last word.
+    Over,
+}
+
+/// Runs `work` on a thread of its own and `watch` on this one whenever the channel moves, and
+/// gives the test up when its flows do not.
+///
+/// # Errors
+/// The flows stalled, or what the kernel says of waiting.
+pub fn attend<T: Send>(
+    channel: &mut Channel,
+    patient: &Patient<'_>,
+    work: impl FnOnce() -> T + Send,
+    mut watch: impl FnMut(&mut Channel, Turn) -> Watch,
+) -> anyhow::Result<T> {
+    let (bell, rope) = UnixStream::pair().context("cannot make a socket pair")?;
+    let mut pulse = Pulse {
+        bytes: 0,
+        since: Instant::now(),
+    };
+    thread::scope(|scope| {
+        let worker = scope.spawn(move || {
+            // Its closing wakes the watcher, whether the work returns or panics.
+            let _rope = rope;
+            work()
+        });
+        let mut state = Watch::On;
+        let mut stalled = None;
+        loop {
+            let (over, turn) = wait(&bell, channel, state).inspect_err(|_| {
+                patient.give_up();
+            })?;
+            if over {
+                break;
+            }
+            if state == Watch::On {
+                state = watch(channel, turn);
+            }
+            if stalled.is_none() && pulse.stopped(patient.vitals.total_bytes(), patient.patience) {
+                stalled = Some(patient.give_up());
+            }
+        }
+        let result = worker
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        stalled.map_or(Ok(result), Err)
+    })
+}
+
+/// Waits a while for the worker's end or for the channel; says whether it is the worker's end.
+fn wait(bell: &UnixStream, channel: &Channel, state: Watch) -> anyhow::Result<(bool, Turn)> {
+    let mut watched = [
+        PollFd::new(bell.as_fd(), PollFlags::POLLIN),
+        PollFd::new(channel.as_fd(), PollFlags::POLLIN),
+    ];
+    let count = if state == Watch::On { 2 } else { 1 };
+    match poll(&mut watched[..count], PollTimeout::from(LOOK_AROUND_MS)) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(error) => return Err(error).context("cannot watch over the test"),
+    }
+    let [over, readable] = watched.map(|fd| fd.any() == Some(true));
+    let turn = if readable {
+        Turn::Readable
+    } else {
+        Turn::Quiet
+    };
+    Ok((over, turn))
+}

@@ -1,0 +1,247 @@
+//! The client: it finds a server, or brings its own, agrees on a test, and does its own part.
+
+use crate::attend::{Patient, Turn, Watch, attend};
+use crate::control::message::{Leg, Reply, Request, Role, Test};
+use crate::control::{Channel, HANDSHAKE_TIMEOUT, Key, MESSAGE_TIMEOUT};
+use crate::server::{self, Server};
+use crate::side::{self, End, Part};
+use crate::transport::rendezvous::{self, RENDEZVOUS_TIMEOUT};
+use crate::transport::tcp::TcpFlow;
+use crate::workload::Vitals;
+use anyhow::Context;
+use reports::host::Host;
+use reports::measure::{Observer, stop_requested};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// How long the server may take for its result after the client's own part is over, beyond the
+/// time after which it gives up by itself.
+const RESULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client whose flows broke waits for the server's reason.
+const REASON_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Where the server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In this process, on a port of loopback that nobody knows.
+    InProcess,
+    /// At a host's port.
+    Remote {
+        /// Its name or address.
+        host: String,
+        /// The port of its control channel.
+        port: u16,
+        /// The key that it shares with us.
+        key: Key,
+    },
+}
+
+/// What both sides did.
+#[derive(Debug)]
+pub struct Finished {
+    /// This side.
+    pub parts: Vec<Part>,
+    /// The server's side.
+    pub legs: Vec<Leg>,
+    /// What the server's machine is like, if it is another process's.
+    pub host: Option<Host>,
+}
+
+/// Runs a test against the server at `place`.
+///
+/// # Errors
+/// What went wrong, where, and what to do about it.
+pub fn run(test: &Test, place: &Place, observer: &dyn Observer) -> anyhow::Result<Finished> {
+    match place {
+        Place::InProcess => in_process(test, observer),
+        Place::Remote { host, port, key } => {
+            let stream = connect(host, *port)?;
+            converse(test, stream, key, observer).with_context(|| format!("server {host}:{port}"))
+        }
+    }
+}
+
+fn in_process(test: &Test, observer: &dyn Observer) -> anyhow::Result<Finished> {
+    let key = Key::random()?;
+    let options = server::Options {
+        key: key.clone(),
+        host: None,
+        max_clients: 1,
+        once: true,
+    };
+    let server = Server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), options)?;
+    let address = server.address()?;
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let serving = scope.spawn(|| server.serve(|| over.load(Ordering::Relaxed), &|_| ()));
+        let result = TcpStream::connect_timeout(&address, HANDSHAKE_TIMEOUT)
+            .with_context(|| format!("cannot connect to the server of this process at {address}"))
+            .and_then(|stream| converse(test, stream, &key, observer));
+        over.store(true, Ordering::Relaxed);
+        let served = serving
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let finished = result?;
+        served.map(|()| finished)
+    })
+}
+
+fn connect(host: &str, port: u16) -> anyhow::Result<TcpStream> {
+    let addresses: Vec<SocketAddr> = (host, port)
+        .to_socket_addrs()
+        .with_context(|| format!("cannot resolve the host name {host:?} (-c)"))?
+        .collect();
+    let mut last = None;
+    for address in &addresses {
+        match TcpStream::connect_timeout(address, HANDSHAKE_TIMEOUT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = Some(error),
+        }
+    }
+    let error = last.map_or_else(|| "the name has no address".to_owned(), |e| e.to_string());
+    anyhow::bail!(
+        "cannot connect to {host}:{port}: {error}; start `net-bench serve` there, with --bind and \
+         --key-file for other hosts to reach it, and check the port and the firewall"
+    )
+}
+
+/// Handshake, agreement, the test itself, and the server's result.
+fn converse(
+    test: &Test,
+    stream: TcpStream,
+    key: &Key,
+    observer: &dyn Observer,
+) -> anyhow::Result<Finished> {
+    let mut channel = Channel::connect(stream, key)?;
+    channel.send(&Request::Test(test.clone()))?;
+    let ready = match channel.receive(MESSAGE_TIMEOUT)? {
+        Reply::Ready(ready) => ready,
+        other => anyhow::bail!(unexpected(other)),
+    };
+    let mut address = channel.peer();
+    address.set_port(ready.port);
+    let flows = rendezvous::connect(address, &ready.token, test.connections())?;
+    match channel.receive(RENDEZVOUS_TIMEOUT)? {
+        Reply::Go => {}
+        other => anyhow::bail!(unexpected(other)),
+    }
+    let (parts, reply) = measure(&mut channel, test, &flows, observer)?;
+    let legs = match (reply, &parts) {
+        (Some(Reply::Done(legs)), _) => legs,
+        (Some(other), _) => anyhow::bail!(unexpected(other)),
+        (None, Ok(_)) => {
+            match channel.receive(RESULT_TIMEOUT + Duration::from_secs_f64(test.timeout_s))? {
+                Reply::Done(legs) => legs,
+                other => anyhow::bail!(unexpected(other)),
+            }
+        }
+        // The server's reason, if it can still give one, explains more than a broken flow.
+        (None, Err(_)) => match channel.receive(REASON_TIMEOUT) {
+            Ok(Reply::Failed { error }) => anyhow::bail!("the server's part failed: {error}"),
+            _ => Vec::new(),
+        },
+    };
+    let parts = parts?;
+    compare_bytes(&parts, &legs)?;
+    Ok(Finished {
+        parts,
+        legs,
+        host: ready.host,
+    })
+}
+
+/// The client's part, with an ear for the server: returns what the server said meanwhile.
+fn measure(
+    channel: &mut Channel,
+    test: &Test,
+    flows: &[TcpFlow],
+    observer: &dyn Observer,
+) -> anyhow::Result<(anyhow::Result<Vec<Part>>, Option<Reply>)> {
+    let vitals = Vitals::new(flows.len());
+    let patient = Patient {
+        flows,
+        vitals: &vitals,
+        patience: Duration::from_secs_f64(test.timeout_s),
+    };
+    let mut asked_to_stop = false;
+    let mut reply = None;
+    let mut lost = None;
+    let work = || side::run(test, End::Client, flows, &vitals, observer);
+    let parts = attend(channel, &patient, work, |channel, turn| {
+        if turn == Turn::Quiet {
+            if stop_requested() && !asked_to_stop {
+                asked_to_stop = true;
+                vitals.stop();
+                // If the server cannot hear it, it is gone, which the next turn will show.
+                let _ = channel.send(&Request::Stop);
+            }
+            return Watch::On;
+        }
+        match channel.receive(MESSAGE_TIMEOUT) {
+            Ok(done @ Reply::Done(_)) => reply = Some(done),
+            Ok(other) => {
+                reply = Some(other);
+                flows.iter().for_each(TcpFlow::cut);
+            }
+            Err(error) => {
+                lost = Some(error);
+                flows.iter().for_each(TcpFlow::cut);
+            }
+        }
+        Watch::Over
+    })?;
+    match lost {
+        Some(error) => Err(anyhow::Error::from(error).context("the server was lost")),
+        None => Ok((parts, reply)),
+    }
+}
+
+fn unexpected(reply: Reply) -> String {
+    match reply {
+        Reply::Failed { error } => format!("the server's part failed: {error}"),
+        Reply::Ready(_) => "the server announced a second test".to_owned(),
+        Reply::Go => "the server started a second time".to_owned(),
+        Reply::Done(_) => "the server ended before the test began".to_owned(),
+    }
+}
+
+/// The role that the other side plays against this one.
+fn counterpart(role: Role) -> Role {
+    match role {
+        Role::Request => Role::Respond,
+        Role::Respond => Role::Request,
+        Role::Send => Role::Receive,
+        Role::Receive => Role::Send,
+    }
+}
+
+/// Proves that every byte sent on a flow arrived on it.
+fn compare_bytes(parts: &[Part], legs: &[Leg]) -> anyhow::Result<()> {
+    for leg in legs {
+        let checked = leg.check().map_err(anyhow::Error::msg);
+        checked.context("the server reported what cannot be")?;
+    }
+    for part in parts {
+        let leg = legs.iter().find(|leg| leg.role == counterpart(part.role));
+        let theirs = &leg
+            .with_context(|| format!("the server reported nothing against {:?}", part.role))?
+            .flow_bytes;
+        anyhow::ensure!(
+            theirs.len() == part.flow_bytes.len(),
+            "the server counted {} flows and we {}",
+            theirs.len(),
+            part.flow_bytes.len()
+        );
+        for (flow, (ours, theirs)) in part.flow_bytes.iter().zip(theirs).enumerate() {
+            anyhow::ensure!(
+                ours == theirs,
+                "flow {flow}: we counted {ours} bytes in role {:?} and the server {theirs}",
+                part.role
+            );
+        }
+    }
+    Ok(())
+}

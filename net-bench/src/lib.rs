@@ -1,0 +1,25 @@
+//! Latency and bandwidth of networks, between two hosts or over loopback.
+//!
+//! The way through the crate: [`cases`] is the table of what can be measured; a row's options
+//! ([`spec`]) become a test, which the [`client`] agrees on with a [`server`] over the
+//! authenticated [`control`] channel. Then both do their [`side`] of it: one [`workload`] per
+//! thread, driven by the harness of the `reports` crate over flows of a [`transport`]. The client
+//! puts the two sides' results together as [`metrics`].
+//!
+//! It is a library so that tests can reach every part that reads what a stranger sent.
+#![forbid(unsafe_code)]
+
+pub mod attend;
+pub mod cases;
+pub mod client;
+pub mod control;
+pub mod metrics;
+pub mod server;
+pub mod side;
+pub mod size;
+pub mod spec;
+pub mod transport;
+pub mod workload;
+
+/// The program's name, in reports and messages.
+pub const PROGRAM: &str = "net-bench";

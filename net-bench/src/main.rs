@@ -1,0 +1,76 @@
+//! The command line: the subcommands of the table, `list` and `serve`.
+
+mod list;
+mod serve;
+
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use net_bench::PROGRAM;
+use net_bench::cases::{CASES, Row};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use reports::host;
+use reports::model::Fact;
+use reports::program::{self, Progress, Session};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let matches = command().get_matches();
+    program::main(PROGRAM, || {
+        raise_descriptor_limit();
+        match matches.subcommand() {
+            Some(("list", matches)) => list::run(&list::ListArgs::from_arg_matches(matches)?),
+            Some(("serve", matches)) => serve::run(&serve::ServeArgs::from_arg_matches(matches)?),
+            Some((name, matches)) => {
+                let row = CASES.iter().find(|row| row.entry.name == name);
+                measure(row.expect("clap knows the table's names only"), matches)
+            }
+            None => unreachable!("clap insists on a subcommand"),
+        }
+    })
+}
+
+fn command() -> Command {
+    let list = list::ListArgs::augment_args(Command::new("list"))
+        .about("List all cases: what can run here, and why what cannot does not");
+    let serve = serve::ServeArgs::augment_args(Command::new("serve"))
+        .about("Serve the tests of clients on other hosts");
+    let program = Command::new(PROGRAM)
+        .about(
+            "Measures the latency and bandwidth of a network between two hosts, or of this host's \
+             loopback",
+        )
+        .after_help(program::EXIT_CODES_HELP)
+        .version(program::version())
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(list)
+        .subcommand(serve);
+    CASES.iter().fold(program, |program, row| {
+        let definition = format!("Definition: {}", row.entry.definition);
+        let case = (row.options)(Command::new(row.entry.name))
+            .about(row.entry.summary)
+            .after_help(format!("{definition}\n\n{}", program::EXIT_CODES_HELP));
+        program.subcommand(case)
+    })
+}
+
+/// Runs one case and puts its report where the user asked.
+fn measure(row: &Row, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let spec = (row.spec)(matches)?;
+    let seed = Fact::unavailable("nothing in the run depends on a seed");
+    let session = Session::begin(PROGRAM, seed)?;
+    let progress = Progress::new(spec.show_intervals || Progress::visible());
+    let case = row.entry.execute(PROGRAM, &spec, &progress);
+    let mut hosts = vec![host::fingerprint()];
+    hosts.extend(spec.server_host.get().cloned());
+    program::emit(&session.finish_with_hosts(hosts, vec![case]), &spec.output)
+}
+
+/// A thousand flows need more descriptors than a shell usually grants; the hard limit is ours to
+/// use. Where it does not suffice, the connection that fails says so.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}

@@ -1,0 +1,244 @@
+//! From what the two sides measured to the numbers of the report.
+
+use crate::client::Finished;
+use crate::control::message::{Direction, Leg, Role};
+use anyhow::Context;
+use reports::measure::{Totals, histogram_record, latency_metrics, rate_metrics};
+use reports::model::{
+    Aggregation, Direction as Better, Fact, Interval, Measurement, Metric, Unit, Validity, Work,
+};
+
+/// A measurement of operations that one side timed one by one.
+fn timed(totals: &Totals, latency: &str, rate: &str) -> Measurement {
+    // Bytes per second of tiny messages would only repeat the rate under a misleading name.
+    let operations = Work {
+        ops: totals.work.ops,
+        bytes: 0,
+    };
+    let mut metrics = latency_metrics(latency, &totals.latencies);
+    metrics.extend(rate_metrics(rate, operations, totals.elapsed_s));
+    Measurement {
+        elapsed_s: totals.elapsed_s,
+        work: totals.work,
+        verified: totals.verified.clone(),
+        metrics,
+        facts: serde_json::Map::new(),
+        histograms: vec![histogram_record(latency, &totals.latencies)],
+        intervals: totals.intervals.clone(),
+        counters: totals.counters.clone(),
+        validity: totals.validity.clone(),
+    }
+}
+
+fn cpu(name: &str, leg: &Leg) -> Metric {
+    Metric::new(
+        name,
+        Aggregation::Total,
+        Unit::Seconds,
+        Better::LowerIsBetter,
+        leg.cpu_s,
+        leg.work.ops,
+    )
+}
+
+fn bytes(name: &str, value: &Fact<f64>) -> Metric {
+    Metric::new(
+        name,
+        Aggregation::Total,
+        Unit::Bytes,
+        Better::Neutral,
+        value.clone(),
+        1,
+    )
+}
+
+fn bandwidth(name: &str, bytes_per_s: f64, operations: u64) -> Metric {
+    Metric::new(
+        name,
+        Aggregation::Total,
+        Unit::BytesPerSecond,
+        Better::HigherIsBetter,
+        bytes_per_s,
+        operations,
+    )
+}
+
+/// The numbers of the null case.
+#[must_use]
+pub fn null(totals: &Totals) -> Measurement {
+    timed(totals, "operation_ns", "operations_per_s")
+}
+
+/// The numbers of a request-response case.
+///
+/// # Errors
+/// The server did not report its part.
+pub fn request_response(finished: &Finished) -> anyhow::Result<Measurement> {
+    let part = finished
+        .parts
+        .iter()
+        .find(|part| part.role == Role::Request)
+        .context("no requester took part")?;
+    let responder = leg_of(&finished.legs, Role::Respond)?;
+    let requester = part.leg();
+    let mut measurement = timed(&part.totals, "round_trip_ns", "transactions_per_s");
+    let latencies = &part.totals.latencies;
+    let half = Metric::new(
+        "half_round_trip_ns",
+        Aggregation::Mean,
+        Unit::Nanoseconds,
+        Better::LowerIsBetter,
+        latencies.mean() / 2.0,
+        latencies.len(),
+    );
+    measurement.metrics.extend([
+        half.compat("sockperf"),
+        cpu("client_cpu_s", &requester),
+        cpu("server_cpu_s", responder),
+        bytes("max_segment_bytes", &requester.max_segment_bytes),
+    ]);
+    measurement.verified = verified(&[&requester, responder]);
+    add_flags(
+        &mut measurement.validity,
+        &finished.legs,
+        finished.host.is_some(),
+    );
+    Ok(measurement)
+}
+
+/// One direction of a stream: who sent and who received.
+struct Pair<'a> {
+    sender: &'a Leg,
+    receiver: &'a Leg,
+}
+
+impl Pair<'_> {
+    fn goodput(&self) -> f64 {
+        self.receiver.work.bytes as f64 / self.receiver.elapsed_s
+    }
+
+    fn metrics(&self, prefix: &str) -> Vec<Metric> {
+        let named = |name: &str| format!("{prefix}{name}");
+        let (sender, receiver) = (self.sender, self.receiver);
+        let sent = sender.work.bytes as f64 / sender.elapsed_s;
+        vec![
+            bandwidth(
+                &named("sender_bandwidth_bytes_per_s"),
+                sent,
+                sender.work.ops,
+            ),
+            cpu(&named("sender_cpu_s"), sender),
+            cpu(&named("receiver_cpu_s"), receiver),
+            bytes(&named("sender_buffer_bytes"), &sender.buffer_bytes),
+            bytes(&named("receiver_buffer_bytes"), &receiver.buffer_bytes),
+            bytes(&named("max_segment_bytes"), &sender.max_segment_bytes),
+        ]
+    }
+}
+
+/// The numbers of a stream case.
+///
+/// # Errors
+/// A side did not report its part.
+pub fn stream(finished: &Finished, direction: Direction) -> anyhow::Result<Measurement> {
+    let ours: Vec<Leg> = finished.parts.iter().map(|part| part.leg()).collect();
+    let theirs = &finished.legs;
+    let pair = |sender: &'_ [Leg], receiver: &'_ [Leg]| -> anyhow::Result<(Leg, Leg)> {
+        let sender = leg_of(sender, Role::Send)?.clone();
+        Ok((sender, leg_of(receiver, Role::Receive)?.clone()))
+    };
+    let legs = match direction {
+        Direction::Forward => vec![("", pair(&ours, theirs)?)],
+        Direction::Reverse => vec![("", pair(theirs, &ours)?)],
+        Direction::Bidirectional => vec![
+            ("forward_", pair(&ours, theirs)?),
+            ("reverse_", pair(theirs, &ours)?),
+        ],
+    };
+    let pairs: Vec<(&str, Pair<'_>)> = legs
+        .iter()
+        .map(|(prefix, (sender, receiver))| (*prefix, Pair { sender, receiver }))
+        .collect();
+    let receivers: Vec<&Leg> = pairs.iter().map(|(_, pair)| pair.receiver).collect();
+    let work: Work = receivers.iter().map(|leg| leg.work).sum();
+    let total = pairs.iter().map(|(_, pair)| pair.goodput()).sum();
+    let mut metrics = vec![bandwidth("bandwidth_bytes_per_s", total, work.ops).headline()];
+    for (prefix, pair) in &pairs {
+        if !prefix.is_empty() {
+            let name = format!("{prefix}bandwidth_bytes_per_s");
+            metrics.push(bandwidth(&name, pair.goodput(), pair.receiver.work.ops));
+        }
+        metrics.extend(pair.metrics(prefix));
+    }
+    let all: Vec<&Leg> = ours.iter().chain(theirs).collect();
+    let totals = &finished.parts.first().context("no side took part")?.totals;
+    let mut validity = Validity::default();
+    add_flags(&mut validity, &ours, false);
+    add_flags(&mut validity, theirs, finished.host.is_some());
+    Ok(Measurement {
+        elapsed_s: receivers
+            .iter()
+            .map(|leg| leg.elapsed_s)
+            .fold(0.0, f64::max),
+        work,
+        verified: verified(&all),
+        metrics,
+        facts: serde_json::Map::new(),
+        histograms: Vec::new(),
+        intervals: intervals(&receivers),
+        counters: totals.counters.clone(),
+        validity,
+    })
+}
+
+fn leg_of(legs: &[Leg], role: Role) -> anyhow::Result<&Leg> {
+    legs.iter()
+        .find(|leg| leg.role == role)
+        .with_context(|| format!("no side reported in the role {role:?}"))
+}
+
+/// What both sides proved, and what their comparison proved.
+fn verified(legs: &[&Leg]) -> String {
+    let mut parts: Vec<&str> = legs.iter().map(|leg| leg.verified.as_str()).collect();
+    let flows: usize = legs.iter().map(|leg| leg.flow_bytes.len()).sum::<usize>() / 2;
+    let compared = match flows {
+        1 => "the flow received every byte that was sent".to_owned(),
+        _ => format!("all {flows} flows received every byte that was sent"),
+    };
+    parts.push(&compared);
+    parts.join("; ")
+}
+
+/// The slices of the receivers; of two directions each slice's work is added up, its times are
+/// the first direction's.
+fn intervals(receivers: &[&Leg]) -> Vec<Interval> {
+    let Some((first, others)) = receivers.split_first() else {
+        return Vec::new();
+    };
+    let mut intervals = first.intervals.clone();
+    for (index, interval) in intervals.iter_mut().enumerate() {
+        let same = others.iter().filter_map(|leg| leg.intervals.get(index));
+        interval.work = same.fold(interval.work, |work, other| work + other.work);
+    }
+    intervals
+}
+
+/// Adds the flags of one side's legs, of a server elsewhere under its name. A server in this process
+/// sees what we see, and nothing is said twice.
+fn add_flags(validity: &mut Validity, legs: &[Leg], server: bool) {
+    for flag in legs.iter().flat_map(|leg| &leg.flags) {
+        let evidence = if server {
+            format!("server: {}", flag.evidence)
+        } else {
+            flag.evidence.clone()
+        };
+        let prefix = |text: &str| text.starts_with("server: ");
+        let known = validity
+            .flags
+            .iter()
+            .any(|other| other.code == flag.code && prefix(&other.evidence) == prefix(&evidence));
+        if !known {
+            validity.flag(flag.severity, &flag.code, evidence);
+        }
+    }
+}

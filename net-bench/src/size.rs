@@ -1,0 +1,55 @@
+//! Sizes on the command line: bytes, or a number with K, M or G for powers of 1024, as in iperf3.
+
+/// Reads a size in bytes.
+///
+/// # Errors
+/// What a size looks like.
+pub fn parse(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let fault =
+        || "a size is a whole number of bytes, or one with K, M or G (1K = 1024)".to_owned();
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(fault());
+    }
+    let number: u64 = digits.parse().map_err(|_| fault())?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| format!("{text} is more bytes than a 64-bit number holds"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn sizes_are_bytes_or_powers_of_1024() {
+        let sizes = [
+            ("0", 0),
+            ("1", 1),
+            ("128K", 131_072),
+            ("1m", 1 << 20),
+            ("3G", 3 << 30),
+        ];
+        for (text, bytes) in sizes {
+            assert_eq!(parse(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "K",
+            "1.5K",
+            "-1",
+            "+1",
+            "1KB",
+            "1 K",
+            "99999999999G",
+            "١",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The options of the cases, and the one struct that they become.
+
+use crate::client::Place;
+use crate::control::Key;
+use crate::control::message::{Direction, Shape, Test};
+use crate::size;
+use clap::Args;
+use reports::host::Host;
+use reports::model::Fact;
+use reports::program::{OutputArgs, Usage};
+use serde::{Serialize, Serializer};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+/// The port of the control channel where none is named.
+pub const DEFAULT_PORT: u16 = 5280;
+
+/// Warm-up of a timed run where none is asked for, in seconds.
+const DEFAULT_OMIT_S: f64 = 1.0;
+
+/// Stands where nothing can time out.
+const NO_TIMEOUT_S: f64 = crate::control::message::MAX_SECONDS;
+
+/// How much is done, and how it is shown while it is.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Load")]
+pub struct LoadArgs {
+    /// Length of the measured window in seconds
+    #[arg(short = 't', long, value_name = "SECONDS", default_value_t = 10.0)]
+    time: f64,
+    /// Stop after N operations of each thread, instead of after --time [default: no bound]
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "time")]
+    operations: Option<u64>,
+    /// Warm-up in seconds, not measured [default: 1, or 0 with --operations]
+    #[arg(short = 'O', long, value_name = "SECONDS")]
+    omit: Option<f64>,
+    /// Length of the reported slices in seconds, shown while they pass [default: 1, shown only on
+    /// a terminal]
+    #[arg(short = 'i', long, value_name = "SECONDS")]
+    interval: Option<f64>,
+}
+
+/// Flows and threads.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Load")]
+pub struct FlowArgs {
+    /// Number of connections
+    #[arg(short = 'P', long, value_name = "N", default_value_t = 1)]
+    flows: u32,
+    /// Threads on each side that share the flows [default: one per flow, at most 128]
+    #[arg(short = 'T', long, value_name = "N")]
+    threads: Option<u32>,
+}
+
+/// The server to use.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Server")]
+pub struct ServerArgs {
+    /// Host that runs `net-bench serve` [default: a server inside this process, over loopback]
+    #[arg(short = 'c', long = "connect", value_name = "HOST")]
+    connect: Option<String>,
+    /// Port of the server's control channel
+    #[arg(short = 'p', long, value_name = "PORT", default_value_t = DEFAULT_PORT,
+          requires = "connect", value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+    /// Give up when nothing moves on any connection for so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    timeout: f64,
+    /// File with the key that the server holds [default: $NET_BENCH_KEY, else no key]
+    #[arg(long, value_name = "FILE", requires = "connect")]
+    key_file: Option<PathBuf>,
+}
+
+/// The sizes of request and response.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Load")]
+pub struct SizeArgs {
+    /// Bytes of a request; K, M, G are powers of 1024
+    #[arg(long, value_name = "SIZE", default_value = "1", value_parser = size::parse)]
+    request_size: u64,
+    /// Bytes of a response; K, M, G are powers of 1024
+    #[arg(long, value_name = "SIZE", default_value = "1", value_parser = size::parse)]
+    response_size: u64,
+}
+
+/// Options of `null`.
+#[derive(Debug, Clone, Args)]
+pub struct NullArgs {
+    #[command(flatten)]
+    load: LoadArgs,
+    /// Number of threads
+    #[arg(
+        short = 'T',
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        help_heading = "Load"
+    )]
+    threads: u32,
+    #[command(flatten)]
+    sizes: SizeArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Options of request-response cases.
+#[derive(Debug, Clone, Args)]
+pub struct RrArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    flows: FlowArgs,
+    #[command(flatten)]
+    sizes: SizeArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Options of stream cases.
+#[derive(Debug, Clone, Args)]
+pub struct StreamArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    flows: FlowArgs,
+    /// Bytes per send and most bytes per receive; K, M, G are powers of 1024
+    #[arg(short = 'l', long, value_name = "SIZE", default_value = "128K",
+          value_parser = size::parse, help_heading = "Load")]
+    length: u64,
+    /// The server sends and the client receives [default: the client sends]
+    #[arg(short = 'R', long, conflicts_with = "bidir", help_heading = "Load")]
+    reverse: bool,
+    /// Both send at once, each over --flows connections of its own [default: the client sends]
+    #[arg(long, help_heading = "Load")]
+    bidir: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// A case's options, checked and complete.
+#[derive(Debug)]
+pub struct Spec {
+    /// What both sides do.
+    pub test: Test,
+    /// Where the server is; `None` for the case that needs none.
+    pub place: Option<Place>,
+    /// Where the report goes.
+    pub output: OutputArgs,
+    /// Whether slices were asked to be shown.
+    pub show_intervals: bool,
+    /// The congestion control of new sockets here.
+    pub congestion_control: Option<Fact<String>>,
+    /// The server's machine, once the case has met it.
+    pub server_host: OnceLock<Host>,
+}
+
+/// The report's parameters: what shapes the work, and nothing that does not.
+#[derive(Serialize)]
+struct Params<'a> {
+    #[serde(flatten)]
+    shape: ShapeParams,
+    flows: u32,
+    threads: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operations: Option<u64>,
+    omit_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    congestion_control: &'a Option<Fact<String>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ShapeParams {
+    Rr {
+        request_bytes: u64,
+        response_bytes: u64,
+    },
+    Stream {
+        length_bytes: u64,
+        direction: Direction,
+    },
+}
+
+impl From<&Shape> for ShapeParams {
+    fn from(shape: &Shape) -> Self {
+        match *shape {
+            Shape::RequestResponse {
+                request_bytes,
+                response_bytes,
+            } => Self::Rr {
+                request_bytes,
+                response_bytes,
+            },
+            Shape::Stream {
+                length_bytes,
+                direction,
+            } => Self::Stream {
+                length_bytes,
+                direction,
+            },
+        }
+    }
+}
+
+impl Serialize for Spec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let test = &self.test;
+        let timed = test.operations.is_none();
+        let params = Params {
+            shape: ShapeParams::from(&test.shape),
+            flows: test.flows,
+            threads: test.threads,
+            duration_s: timed.then_some(test.duration_s),
+            operations: test.operations,
+            omit_s: test.omit_s,
+            server: self.place.as_ref().map(|place| match place {
+                Place::InProcess => "in_process",
+                Place::Remote { .. } => "remote",
+            }),
+            congestion_control: &self.congestion_control,
+        };
+        params.serialize(serializer)
+    }
+}
+
+impl ServerArgs {
+    /// Where the server is, and how long it may be silent.
+    fn place(self) -> anyhow::Result<(Option<Place>, f64)> {
+        let place = match self.connect {
+            None => Place::InProcess,
+            Some(host) => Place::Remote {
+                host,
+                port: self.port,
+                key: Key::find(self.key_file.as_deref())?,
+            },
+        };
+        Ok((Some(place), self.timeout))
+    }
+}
+
+/// Puts the pieces together and checks them as a whole.
+fn spec(
+    shape: Shape,
+    load: &LoadArgs,
+    (flows, threads): (u32, Option<u32>),
+    (place, timeout_s): (Option<Place>, f64),
+    output: OutputArgs,
+) -> anyhow::Result<Spec> {
+    let default_omit_s = match load.operations {
+        None => DEFAULT_OMIT_S,
+        Some(_) => 0.0,
+    };
+    let default_threads = flows.min(crate::control::message::MAX_THREADS);
+    let test = Test {
+        shape,
+        flows,
+        threads: threads.unwrap_or(default_threads),
+        duration_s: load.time,
+        operations: load.operations,
+        omit_s: load.omit.unwrap_or(default_omit_s),
+        interval_s: load.interval.unwrap_or(1.0),
+        timeout_s,
+    };
+    test.check().map_err(Usage)?;
+    Ok(Spec {
+        test,
+        congestion_control: place
+            .is_some()
+            .then(crate::transport::tcp::default_congestion_control),
+        place,
+        output,
+        show_intervals: load.interval.is_some(),
+        server_host: OnceLock::new(),
+    })
+}
+
+impl SizeArgs {
+    fn shape(&self) -> Shape {
+        Shape::RequestResponse {
+            request_bytes: self.request_size,
+            response_bytes: self.response_size,
+        }
+    }
+}
+
+impl NullArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        let threads = (self.threads, Some(self.threads));
+        let nowhere = (None, NO_TIMEOUT_S);
+        spec(
+            self.sizes.shape(),
+            &self.load,
+            threads,
+            nowhere,
+            self.output,
+        )
+    }
+}
+
+impl RrArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        let flows = (self.flows.flows, self.flows.threads);
+        let place = self.server.place()?;
+        spec(self.sizes.shape(), &self.load, flows, place, self.output)
+    }
+}
+
+impl StreamArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        let direction = match (self.reverse, self.bidir) {
+            (false, false) => Direction::Forward,
+            (true, _) => Direction::Reverse,
+            (false, true) => Direction::Bidirectional,
+        };
+        let shape = Shape::Stream {
+            length_bytes: self.length,
+            direction,
+        };
+        let flows = (self.flows.flows, self.flows.threads);
+        let place = self.server.place()?;
+        spec(shape, &self.load, flows, place, self.output)
+    }
+}

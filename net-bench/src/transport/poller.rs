@@ -1,0 +1,110 @@
+//! Many flows on one thread: which of them can go on now.
+
+use super::tcp::TcpFlow;
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+/// What a flow waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// Bytes, or the end.
+    Receive,
+    /// Room to send.
+    Send,
+}
+
+impl Interest {
+    fn flags(self) -> EpollFlags {
+        match self {
+            Self::Receive => EpollFlags::EPOLLIN,
+            Self::Send => EpollFlags::EPOLLOUT,
+        }
+    }
+}
+
+/// An epoll set whose ready flows are handed out one by one, in the kernel's order.
+#[derive(Debug)]
+pub struct Poller {
+    epoll: Epoll,
+    events: Vec<EpollEvent>,
+    next: usize,
+    ready: usize,
+}
+
+impl Poller {
+    /// Watches `flows`, all with the same interest; a flow's number is its place among them.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn new<'a>(
+        flows: impl ExactSizeIterator<Item = &'a TcpFlow>,
+        interest: Interest,
+    ) -> anyhow::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("cannot make an epoll")?;
+        let events = vec![EpollEvent::empty(); flows.len()];
+        for (index, flow) in flows.enumerate() {
+            let event = EpollEvent::new(interest.flags(), index as u64);
+            epoll
+                .add(flow.socket(), event)
+                .with_context(|| format!("cannot watch the flow to {}", flow.peer()))?;
+        }
+        Ok(Self {
+            epoll,
+            events,
+            next: 0,
+            ready: 0,
+        })
+    }
+
+    /// Changes what a flow waits for.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn watch(&self, flow: &TcpFlow, index: usize, interest: Interest) -> anyhow::Result<()> {
+        let mut event = EpollEvent::new(interest.flags(), index as u64);
+        self.epoll
+            .modify(flow.socket(), &mut event)
+            .with_context(|| format!("cannot watch the flow to {}", flow.peer()))
+    }
+
+    /// Watches a flow no longer.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn forget(&self, flow: &TcpFlow) -> anyhow::Result<()> {
+        self.epoll
+            .delete(flow.socket())
+            .with_context(|| format!("cannot let go of the flow to {}", flow.peer()))
+    }
+
+    /// The next flow that can go on, waiting for one if need be.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    #[inline]
+    pub fn next_ready(&mut self) -> anyhow::Result<usize> {
+        if self.next == self.ready {
+            self.wait()?;
+        }
+        let index = self.events[self.next].data() as usize;
+        self.next += 1;
+        Ok(index)
+    }
+
+    fn wait(&mut self) -> anyhow::Result<()> {
+        loop {
+            // Without a timeout: the watcher wakes us if nothing moves any more.
+            match self.epoll.wait(&mut self.events, EpollTimeout::NONE) {
+                Ok(ready) => {
+                    (self.next, self.ready) = (0, ready);
+                    if ready > 0 {
+                        return Ok(());
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error).context("cannot wait for flows"),
+            }
+        }
+    }
+}

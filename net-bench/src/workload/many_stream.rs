@@ -1,0 +1,206 @@
+//! Streams over several flows of one thread, which take turns under epoll.
+
+use super::Shared;
+use super::pattern::{PROBE, Pattern};
+use super::stream::{RECEIVED, SENT};
+use crate::transport::Flow;
+use crate::transport::poller::{Interest, Poller};
+use crate::transport::tcp::TcpFlow;
+use reports::measure::{Recorder, Verified, Workload};
+use reports::model::Work;
+
+/// One flow of a thread: its number in the test and how far it got.
+struct Lane {
+    index: usize,
+    flow: TcpFlow,
+    position: u64,
+}
+
+fn lanes(flows: Vec<(usize, TcpFlow)>) -> Vec<Lane> {
+    let lane = |(index, flow)| Lane {
+        index,
+        flow,
+        position: 0,
+    };
+    flows.into_iter().map(lane).collect()
+}
+
+fn compare(lanes: &[Lane], counted: Work) -> anyhow::Result<()> {
+    let carried: u64 = lanes.iter().map(|lane| lane.position).sum();
+    anyhow::ensure!(
+        counted.bytes == carried,
+        "{} bytes were counted and {carried} carried",
+        counted.bytes
+    );
+    Ok(())
+}
+
+fn poller(lanes: &[Lane], interest: Interest) -> anyhow::Result<Poller> {
+    for lane in lanes {
+        lane.flow.set_blocking(false)?;
+    }
+    Poller::new(lanes.iter().map(|lane| &lane.flow), interest)
+}
+
+/// The sending ends of a thread's flows.
+pub struct ManySender {
+    lanes: Vec<Lane>,
+    poller: Option<Poller>,
+    shared: Shared,
+    pattern: Pattern,
+    length: usize,
+    sends: u64,
+}
+
+impl ManySender {
+    /// For these flows of the test, with `length` bytes per send.
+    #[must_use]
+    pub fn new(flows: Vec<(usize, TcpFlow)>, length: usize, shared: Shared) -> Self {
+        Self {
+            lanes: lanes(flows),
+            poller: None,
+            shared,
+            pattern: Pattern::new(length),
+            length,
+            sends: 0,
+        }
+    }
+
+    /// One send on the next flow that has room. The kernel may take a part; an operation is
+    /// complete when its last byte is.
+    #[inline]
+    fn send(&mut self) -> anyhow::Result<Work> {
+        let Some(poller) = &mut self.poller else {
+            anyhow::bail!("the flows were not prepared");
+        };
+        let lane = &mut self.lanes[poller.next_ready()?];
+        let length = self.length as u64;
+        let rest = length - lane.position % length;
+        let data = self.pattern.at(lane.position, rest as usize);
+        let taken = lane.flow.try_send(data)?.unwrap_or(0) as u64;
+        lane.position += taken;
+        self.shared.note(lane.index, lane.position);
+        let ops = u64::from(taken == rest);
+        self.sends += ops;
+        Ok(Work { ops, bytes: taken })
+    }
+}
+
+impl Workload for ManySender {
+    fn prepare(&mut self) -> anyhow::Result<()> {
+        self.poller = Some(poller(&self.lanes, Interest::Send)?);
+        Ok(())
+    }
+
+    #[inline]
+    fn step(&mut self, rec: &mut Recorder) -> anyhow::Result<Work> {
+        if self.shared.stopped() {
+            rec.finish();
+            return Ok(Work::default());
+        }
+        self.send()
+    }
+
+    fn drain(&mut self) -> anyhow::Result<Work> {
+        for lane in &mut self.lanes {
+            lane.flow.end()?;
+        }
+        Ok(Work::default())
+    }
+
+    fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
+        compare(&self.lanes, total)?;
+        Ok(Verified {
+            checks: self.sends,
+            what: SENT.to_owned(),
+        })
+    }
+}
+
+/// The receiving ends of a thread's flows. They work until all other ends have ended.
+pub struct ManyReceiver {
+    lanes: Vec<Lane>,
+    poller: Option<Poller>,
+    shared: Shared,
+    pattern: Pattern,
+    buffer: Vec<u8>,
+    open: usize,
+    reads: u64,
+}
+
+impl ManyReceiver {
+    /// For these flows of the test, with at most `length` bytes per read.
+    #[must_use]
+    pub fn new(flows: Vec<(usize, TcpFlow)>, length: usize, shared: Shared) -> Self {
+        Self {
+            open: flows.len(),
+            lanes: lanes(flows),
+            poller: None,
+            shared,
+            pattern: Pattern::new(PROBE),
+            buffer: vec![0; length],
+            reads: 0,
+        }
+    }
+
+    /// One read on the next flow that has bytes or has ended.
+    #[inline]
+    fn read(&mut self) -> anyhow::Result<Work> {
+        let Some(poller) = &mut self.poller else {
+            anyhow::bail!("the flows were not prepared");
+        };
+        let lane = &mut self.lanes[poller.next_ready()?];
+        match lane.flow.try_receive(&mut self.buffer)? {
+            None => Ok(Work::default()),
+            Some(0) => {
+                poller.forget(&lane.flow)?;
+                self.open -= 1;
+                Ok(Work::default())
+            }
+            Some(count) => {
+                self.pattern.check(lane.position, &self.buffer[..count])?;
+                lane.position += count as u64;
+                self.shared.note(lane.index, lane.position);
+                self.reads += 1;
+                Ok(Work::op(count as u64))
+            }
+        }
+    }
+}
+
+impl Workload for ManyReceiver {
+    /// The window opens when there is something to receive, not while the sender gets ready.
+    fn prepare(&mut self) -> anyhow::Result<()> {
+        if let Some(lane) = self.lanes.first() {
+            lane.flow.wait_for_first_byte()?;
+        }
+        self.poller = Some(poller(&self.lanes, Interest::Receive)?);
+        Ok(())
+    }
+
+    #[inline]
+    fn step(&mut self, rec: &mut Recorder) -> anyhow::Result<Work> {
+        let work = self.read()?;
+        if self.open == 0 {
+            rec.finish();
+        }
+        Ok(work)
+    }
+
+    /// A window that closed early leaves bytes on their way, which still have to be counted.
+    fn drain(&mut self) -> anyhow::Result<Work> {
+        let mut work = Work::default();
+        while self.open > 0 {
+            work += self.read()?;
+        }
+        Ok(work)
+    }
+
+    fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
+        compare(&self.lanes, total)?;
+        Ok(Verified {
+            checks: self.reads,
+            what: RECEIVED.to_owned(),
+        })
+    }
+}

@@ -1,0 +1,292 @@
+//! Every case, small, as a user runs it: the report is valid and the numbers are there.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use common::{Server, measurement, net_bench, report, run, stderr};
+use net_bench::cases::CASES;
+use reports::model::Aggregation;
+use std::process::Output;
+
+fn assert_measured(output: &Output) {
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+    assert!(!measurement(&report(output)).verified.is_empty());
+}
+
+fn total(output: &Output, name: &str) -> f64 {
+    let report = report(output);
+    let metric = measurement(&report)
+        .metric(name, Aggregation::Total)
+        .cloned();
+    *metric
+        .unwrap_or_else(|| panic!("no {name}"))
+        .value
+        .known()
+        .unwrap()
+}
+
+#[test]
+fn every_case_of_the_table_runs_by_itself() {
+    for row in CASES {
+        let output = run(&[row.entry.name, "-n", "200", "--json"]);
+        assert_measured(&output);
+        let report = report(&output);
+        assert_eq!(report.hosts.len(), 1);
+        let expected = format!("net-bench/{}", row.entry.name);
+        assert_eq!(report.cases[0].benchmark.id, expected);
+        assert!(
+            measurement(&report)
+                .metrics
+                .iter()
+                .any(|metric| metric.headline)
+        );
+    }
+}
+
+#[test]
+fn round_trips_are_counted_and_timed_one_by_one() {
+    let output = run(&[
+        "tcp_rr",
+        "-n",
+        "300",
+        "--request-size",
+        "100",
+        "--response-size",
+        "3000",
+        "-P",
+        "3",
+        "--json",
+    ]);
+    assert_measured(&output);
+    let report = report(&output);
+    let measured = measurement(&report);
+    assert_eq!((measured.work.ops, measured.work.bytes), (900, 900 * 3100));
+    assert_eq!(measured.histograms[0].count, 900);
+    let mean = measured
+        .metric("round_trip_ns", Aggregation::Mean)
+        .unwrap()
+        .value
+        .known()
+        .unwrap();
+    let half = measured
+        .metrics
+        .iter()
+        .find(|metric| metric.compat.as_deref() == Some("sockperf"))
+        .unwrap();
+    let half = half.value.known().unwrap();
+    assert!(
+        (half * 2.0 / mean - 1.0).abs() < 1e-9,
+        "{half} is not half of {mean}"
+    );
+    assert!(
+        measured.verified.contains("900 responses matched"),
+        "{}",
+        measured.verified
+    );
+}
+
+#[test]
+fn flows_share_threads() {
+    let output = run(&["tcp_rr", "-n", "200", "-P", "9", "-T", "2", "--json"]);
+    assert_measured(&output);
+    // More than the socket buffers hold, so that sends and receives come in parts.
+    let output = run(&[
+        "tcp_rr",
+        "-n",
+        "6",
+        "-P",
+        "4",
+        "-T",
+        "1",
+        "--request-size",
+        "6M",
+        "--response-size",
+        "5M",
+        "--json",
+    ]);
+    assert_measured(&output);
+    for direction in [&[][..], &["-R"], &["--bidir"]] {
+        let output = net_bench(&["tcp_stream", "-n", "300", "-P", "7", "-T", "3", "--json"])
+            .args(direction)
+            .output()
+            .unwrap();
+        assert_measured(&output);
+    }
+}
+
+#[test]
+fn streams_of_odd_lengths_arrive_whole_in_both_directions() {
+    for length in ["1", "7", "65537", "3M"] {
+        for direction in [&[][..], &["-R"], &["--bidir"]] {
+            let output = net_bench(&["tcp_stream", "-n", "30", "-l", length, "--json"])
+                .args(direction)
+                .output()
+                .unwrap();
+            assert_measured(&output);
+        }
+    }
+    let output = run(&["tcp_stream", "--bidir", "-n", "50", "-l", "10000", "--json"]);
+    let bytes = measurement(&report(&output)).work.bytes;
+    assert_eq!(bytes, 2 * 50 * 10_000);
+    let sum = total(&output, "forward_bandwidth_bytes_per_s")
+        + total(&output, "reverse_bandwidth_bytes_per_s");
+    let all = total(&output, "bandwidth_bytes_per_s");
+    assert!((sum / all - 1.0).abs() < 1e-9, "{sum} is not {all}");
+}
+
+#[test]
+fn a_timed_run_has_a_warm_up_and_slices() {
+    let output = run(&[
+        "tcp_stream",
+        "-t",
+        "0.3",
+        "-O",
+        "0.1",
+        "-i",
+        "0.05",
+        "--json",
+    ]);
+    assert_measured(&output);
+    let report = report(&output);
+    let measured = measurement(&report);
+    assert!(
+        measured.intervals.len() >= 3,
+        "{}",
+        measured.intervals.len()
+    );
+    let sliced: u64 = measured
+        .intervals
+        .iter()
+        .map(|slice| slice.work.bytes)
+        .sum();
+    assert_eq!(sliced, measured.work.bytes);
+    assert!(
+        stderr(&output).contains(" s  "),
+        "slices are shown: {}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_stream_that_ends_in_its_warm_up_is_no_measurement() {
+    let output = run(&["tcp_stream", "-n", "1", "-l", "1", "-O", "0.2", "--json"]);
+    // The sender's own warm-up may have filled the receiver's: then one byte was measured.
+    match output.status.code() {
+        Some(0) => assert!(measurement(&report(&output)).work.bytes > 0),
+        _ => assert!(
+            common::failure(&output).contains("warm-up"),
+            "{}",
+            stderr(&output)
+        ),
+    }
+}
+
+#[test]
+fn a_server_elsewhere_serves_several_clients_and_reports_its_host() {
+    let server = Server::start(&[]);
+    let clients: Vec<_> = [["tcp_rr"], ["tcp_stream"]]
+        .iter()
+        .map(|case| {
+            net_bench(case)
+                .args([
+                    "-t",
+                    "0.3",
+                    "-O",
+                    "0",
+                    "-c",
+                    "localhost",
+                    "--json",
+                    "-p",
+                    &server.port(),
+                ])
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for client in clients {
+        let output = client.wait_with_output().unwrap();
+        assert_measured(&output);
+        let report = report(&output);
+        assert_eq!(report.hosts.len(), 2);
+        assert_eq!(report.cases[0].benchmark.params["server"], "remote");
+    }
+    server.wait_for_log("served tcp_rr");
+    server.wait_for_log("served tcp_stream");
+}
+
+#[test]
+fn ipv6_works_where_there_is_ipv6() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        println!("no IPv6 loopback here: nothing to test");
+        return;
+    }
+    let server = Server::start(&["--bind", "::1"]);
+    let output = run(&[
+        "tcp_rr",
+        "-n",
+        "10",
+        "-c",
+        "::1",
+        "-p",
+        &server.port(),
+        "--json",
+    ]);
+    assert_measured(&output);
+}
+
+#[test]
+fn a_server_for_one_test_ends_after_it() {
+    let mut server = Server::start(&["--once"]);
+    server.assert_serves();
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn the_list_names_every_case_and_why_it_cannot_run() {
+    let table = run(&["list"]);
+    let json = run(&["list", "--json"]);
+    let listed: Vec<serde_json::Value> = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(listed.len(), CASES.len());
+    for (row, listed) in CASES.iter().zip(&listed) {
+        assert_eq!(listed["name"], row.entry.name);
+        assert!(listed["available"].as_bool().unwrap() || listed["reason"].is_string());
+        assert!(String::from_utf8_lossy(&table.stdout).contains(row.entry.summary));
+    }
+}
+
+#[test]
+fn the_human_block_and_a_file_hold_the_same_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sub/report.json");
+    let output = run(&["tcp_rr", "-n", "1000", "-o", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains("transactions_per_s") && text.contains("verified"),
+        "{text}"
+    );
+    let report = reports::model::load(&path).unwrap();
+    assert_eq!(measurement(&report).work.ops, 1000);
+}
+
+#[test]
+fn help_gives_units_defaults_and_the_definition() {
+    for row in CASES {
+        let output = run(&[row.entry.name, "--help"]);
+        let help = String::from_utf8_lossy(&output.stdout).into_owned();
+        for word in [
+            "Definition:",
+            "seconds",
+            "default",
+            "Exit codes: 0 measured",
+        ] {
+            assert!(
+                help.contains(word),
+                "{}: no {word:?} in {help}",
+                row.entry.name
+            );
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Everything that parses bytes from the network, fed with mutations of what it expects: it may
+//! refuse, and must neither panic nor accept what was tampered with. The seed is fixed, so that a
+//! failure comes back.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use net_bench::control::frame::{self, Sealer};
+use net_bench::control::handshake::{
+    CLIENT_HELLO_BYTES, SERVER_HELLO_BYTES, check_prefix, client_hello,
+};
+use net_bench::control::message::{Direction, Leg, Ready, Reply, Request, Role, Shape, Test};
+use net_bench::control::{Channel, ControlError, Key};
+use net_bench::transport::rendezvous::{flow_of, preamble};
+use reports::model::{Fact, Work};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+/// Flips, overwrites, inserts, removes, duplicates or truncates a few bytes.
+fn mutate(random: &mut fastrand::Rng, bytes: &mut Vec<u8>) {
+    for _ in 0..random.usize(1..=4) {
+        let place = random.usize(0..=bytes.len());
+        match random.u8(0..6) {
+            0 if place < bytes.len() => bytes[place] ^= 1 << random.u8(0..8),
+            1 if place < bytes.len() => bytes[place] = random.u8(..),
+            2 => bytes.insert(place, random.u8(..)),
+            3 if place < bytes.len() => drop(bytes.remove(place)),
+            4 => {
+                let part = bytes[..place].to_vec();
+                bytes.extend(part);
+            }
+            _ => bytes.truncate(place),
+        }
+    }
+}
+
+fn test() -> Test {
+    Test {
+        shape: Shape::Stream {
+            length_bytes: 131_072,
+            direction: Direction::Bidirectional,
+        },
+        flows: 4,
+        threads: 2,
+        duration_s: 1.5,
+        operations: Some(7),
+        omit_s: 0.25,
+        interval_s: 1.0,
+        timeout_s: 10.0,
+    }
+}
+
+fn replies() -> Vec<Reply> {
+    let leg = Leg {
+        role: Role::Receive,
+        work: Work { ops: 3, bytes: 9 },
+        elapsed_s: 1.0,
+        cpu_s: 0.5,
+        verified: "3 reads".to_owned(),
+        flags: Vec::new(),
+        intervals: Vec::new(),
+        flow_bytes: vec![4, 5],
+        buffer_bytes: Fact::Known(1.0),
+        max_segment_bytes: Fact::unavailable("no"),
+    };
+    let ready = Ready {
+        port: 4000,
+        token: [3; 16],
+        host: Some(reports::host::fingerprint()),
+    };
+    vec![
+        Reply::Go,
+        Reply::Ready(Box::new(ready)),
+        Reply::Done(vec![leg]),
+        Reply::Failed {
+            error: "no".to_owned(),
+        },
+    ]
+}
+
+#[test]
+fn messages_survive_mutation() {
+    let mut random = fastrand::Rng::with_seed(0x6e65_7462_656e_6368);
+    let request = serde_json::to_vec(&Request::Test(test())).unwrap();
+    for _ in 0..4000 {
+        let mut bytes = request.clone();
+        mutate(&mut random, &mut bytes);
+        if let Ok(Request::Test(test)) = serde_json::from_slice(&bytes)
+            && test.check().is_ok()
+        {
+            // What passes the check is what the server would do: it must be bounded.
+            assert!(test.flows <= 1024 && test.threads <= 128);
+            assert!((0.0..=86_400.0).contains(&test.omit_s));
+        }
+    }
+    for reply in replies() {
+        let original = serde_json::to_vec(&reply).unwrap();
+        for _ in 0..1000 {
+            let mut bytes = original.clone();
+            mutate(&mut random, &mut bytes);
+            let _ = serde_json::from_slice::<Reply>(&bytes);
+        }
+    }
+}
+
+#[test]
+fn no_mutated_frame_is_opened() {
+    let mut random = fastrand::Rng::with_seed(1);
+    for _ in 0..4000 {
+        let payload: Vec<u8> = (0..random.usize(0..200)).map(|_| random.u8(..)).collect();
+        let original = Sealer::new([5; 32], frame::TO_CLIENT)
+            .seal(&payload)
+            .unwrap();
+        let mut bytes = original.clone();
+        mutate(&mut random, &mut bytes);
+        let Some((header, body)) = bytes.split_first_chunk::<4>() else {
+            continue;
+        };
+        let Ok(length) = frame::payload_length(*header) else {
+            continue;
+        };
+        let Some(body) = body.get(..length + frame::TAG_BYTES) else {
+            continue;
+        };
+        let untouched = original.get(..bytes.len().min(original.len())) == Some(&bytes[..])
+            || bytes.starts_with(&original);
+        let opened = Sealer::new([5; 32], frame::TO_CLIENT).open(body).is_ok();
+        assert_eq!(opened, untouched, "{original:02x?} became {bytes:02x?}");
+    }
+}
+
+#[test]
+fn no_mutated_greeting_or_preamble_passes_for_another() {
+    let mut random = fastrand::Rng::with_seed(2);
+    let token = [7; 16];
+    for _ in 0..4000 {
+        let mut bytes = preamble(&token, 1).to_vec();
+        mutate(&mut random, &mut bytes);
+        if let Ok(bytes) = bytes.as_slice().try_into()
+            && let Some(flow) = flow_of(bytes, &token, 4)
+        {
+            assert!(flow < 4 && bytes[..16] == token);
+        }
+        let hello = client_hello(&Key::EMPTY, &[0; SERVER_HELLO_BYTES]).unwrap();
+        let mut prefix = hello[..12].to_vec();
+        mutate(&mut random, &mut prefix);
+        if let Ok(prefix) = <&[u8; 12]>::try_from(prefix.as_slice()) {
+            assert_eq!(check_prefix(prefix).is_ok(), prefix[..] == hello[..12]);
+        }
+    }
+}
+
+/// A real channel that is fed by a stranger; it must end with an error, soon.
+fn accept_from(stranger: impl FnOnce(TcpStream) + Send + 'static) -> ControlError {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let caller = std::thread::spawn(move || stranger(TcpStream::connect(address).unwrap()));
+    let (stream, _) = listener.accept().unwrap();
+    let outcome = Channel::accept(stream, &Key::EMPTY)
+        .and_then(|mut channel| channel.receive::<Request>(Duration::from_secs(5)));
+    caller.join().unwrap();
+    outcome.expect_err("a mutated conversation is refused")
+}
+
+#[test]
+fn a_live_channel_survives_mutated_conversations() {
+    let mut random = fastrand::Rng::with_seed(3);
+    for _ in 0..300 {
+        let seed = random.u64(..);
+        accept_from(move |mut stream| {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut theirs = [0; SERVER_HELLO_BYTES];
+            if stream.read_exact(&mut theirs).is_err() {
+                return;
+            }
+            let ours = client_hello(&Key::EMPTY, &theirs).unwrap();
+            let session = net_bench::control::handshake::session_key(&Key::EMPTY, &theirs, &ours);
+            let payload = serde_json::to_vec(&Request::Test(test())).unwrap();
+            let frame = Sealer::new(session, frame::TO_SERVER)
+                .seal(&payload)
+                .unwrap();
+            let mut said = [ours.to_vec(), frame].concat();
+            let original = said.clone();
+            while said.starts_with(&original) {
+                mutate(&mut random, &mut said);
+            }
+            assert!(said.len() < 4 * original.len() * CLIENT_HELLO_BYTES);
+            // The server may close while we speak.
+            let _ = stream.write_all(&said);
+        });
+    }
+}

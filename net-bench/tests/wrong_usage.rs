@@ -1,0 +1,141 @@
+//! What a user can get wrong on the command line: a message that names the option, exit code 2, and
+//! nothing on standard output.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use common::{KEY, net_bench, run, stderr};
+
+fn assert_usage(arguments: &[&str], words: &[&str]) {
+    let output = run(arguments);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+    assert!(output.stdout.is_empty(), "{arguments:?}");
+    for word in words {
+        assert!(text.contains(word), "{arguments:?}: no {word:?} in {text}");
+    }
+}
+
+#[test]
+fn impossible_values_are_refused_by_name() {
+    let table: &[(&[&str], &[&str])] = &[
+        (&["tcp_rr", "--frobnicate"], &["--frobnicate"]),
+        (&["udp_everything"], &["udp_everything"]),
+        (&["tcp_stream", "-l", "0"], &["--length 0", "64M"]),
+        (&["tcp_stream", "-l", "65M"], &["--length", "64M"]),
+        (&["tcp_stream", "-l", "12Q"], &["--length", "1K = 1024"]),
+        (&["tcp_stream", "-P", "0"], &["--flows 0", "from 1 to 1024"]),
+        (&["tcp_stream", "-P", "1025"], &["--flows 1025"]),
+        (
+            &["tcp_stream", "-T", "3", "-P", "2"],
+            &["--threads 3", "--flows 2"],
+        ),
+        (&["tcp_rr", "-T", "0"], &["--threads 0"]),
+        (&["tcp_rr", "-t", "0"], &["--time 0", "from 0.01 to 86400"]),
+        (&["tcp_rr", "-t", "nan"], &["--time NaN"]),
+        (&["tcp_rr", "-t", "inf"], &["--time inf"]),
+        (&["tcp_rr", "-t=-1"], &["--time -1"]),
+        (&["tcp_rr", "-O=-1"], &["--omit -1"]),
+        (&["tcp_rr", "-i", "0"], &["--interval 0"]),
+        (
+            &["tcp_rr", "-i", "0.01", "-t", "80000"],
+            &["--interval 0.01", "slices"],
+        ),
+        (&["tcp_rr", "--timeout", "0"], &["--timeout 0"]),
+        (&["tcp_rr", "-n", "0"], &["--operations 0"]),
+        (
+            &["tcp_rr", "-n", "5", "-t", "5"],
+            &["--operations", "--time"],
+        ),
+        (&["tcp_rr", "--request-size", "0"], &["--request-size 0"]),
+        (&["tcp_rr", "--response-size", "0"], &["--response-size 0"]),
+        (
+            &["tcp_rr", "-P", "1000", "--request-size", "64M"],
+            &["1000 buffers"],
+        ),
+        (&["tcp_stream", "-R", "--bidir"], &["--reverse", "--bidir"]),
+        (&["tcp_rr", "-p", "5280"], &["--connect"]),
+        (&["tcp_rr", "-c", "127.0.0.1", "-p", "0"], &["--port"]),
+        (&["null", "-c", "127.0.0.1"], &["-c"]),
+        (&["serve", "--bind", "somewhere"], &["--bind"]),
+        (&["serve", "--max-clients", "0"], &["--max-clients"]),
+        (&[], &["Usage"]),
+    ];
+    for (arguments, words) in table {
+        assert_usage(arguments, words);
+    }
+}
+
+#[test]
+fn a_server_beyond_loopback_needs_a_key() {
+    for address in ["0.0.0.0", "::", "192.0.2.1"] {
+        assert_usage(
+            &["serve", "-p", "0", "--bind", address],
+            &["--bind", "key", "urandom"],
+        );
+    }
+}
+
+#[test]
+fn a_key_is_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let short = folder.path().join("short");
+    std::fs::write(&short, "secret\n").unwrap();
+    let short = short.to_str().unwrap();
+    assert_usage(
+        &["serve", "-p", "0", "--key-file", short],
+        &["16 to 4096", "urandom"],
+    );
+    assert_usage(
+        &["serve", "-p", "0", "--key-file", "/nonexistent"],
+        &["/nonexistent"],
+    );
+    assert_usage(
+        &["tcp_rr", "-c", "127.0.0.1", "--key-file", "/dev/zero"],
+        &["/dev/zero", "4096"],
+    );
+    let output = net_bench(&["serve", "-p", "0"])
+        .env("NET_BENCH_KEY", "short")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("NET_BENCH_KEY"));
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = net_bench(&["serve", "-p", &port])
+        .env("NET_BENCH_KEY", KEY)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(text.contains(&port) && text.contains("--port"), "{text}");
+}
+
+#[test]
+fn a_full_disk_is_a_failure() {
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let output = net_bench(&["null", "-n", "100", "--json"])
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(
+        text.contains("standard output") && text.contains("space"),
+        "{text}"
+    );
+    let output = run(&["null", "-n", "100", "-o", "/proc/nowhere/report.json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("/proc/nowhere"),
+        "{}",
+        stderr(&output)
+    );
+}
