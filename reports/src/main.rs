@@ -4,9 +4,10 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use reports::model::{self, Report};
 use reports::program::{self, Usage};
+use reports::render::html;
 use reports::render::progress::SuiteProgress;
+use reports::render::table::{self, Depth};
 use reports::render::terminal::{self, Style};
-use reports::render::{html, table};
 use reports::suite::{Plan, Session, Suite, Verdict};
 use reports::summary::{self, CaseSummary};
 use reports::{host, measure, suite};
@@ -40,7 +41,7 @@ enum Command {
         /// Report files, folders of them, or a session's folder
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
-        /// Show every metric, not the headlines alone
+        /// Show every metric of every case, not the headlines alone
         #[arg(long)]
         all: bool,
     },
@@ -112,7 +113,7 @@ fn run(path: &Path, out: &Path, resume: bool) -> anyhow::Result<ExitCode> {
     let page = out.join("report.html");
     model::write(&page, &html::page(&suite.name, &reports, &cases))
         .context("cannot write the page")?;
-    let mut text = table::summary(&cases, &Style::of_stdout());
+    let mut text = table::summary(&cases, Depth::Headlines, &Style::of_stdout());
     text.push_str(&format!(
         "\n{}\nreport: {}\n",
         tally(&cases),
@@ -162,14 +163,17 @@ fn show(paths: &[PathBuf], all: bool) -> anyhow::Result<ExitCode> {
     let text = match reports.as_slice() {
         [report] => terminal::report(report, &style),
         reports => {
-            let mut cases = summary::summarise(reports);
-            if all {
-                cases
-                    .iter_mut()
-                    .flat_map(|c| &mut c.metrics)
-                    .for_each(|m| m.headline = true);
-            }
-            format!("{}{}\n", table::summary(&cases, &style), tally(&cases))
+            let cases = summary::summarise(reports);
+            let depth = if all {
+                Depth::Everything
+            } else {
+                Depth::Headlines
+            };
+            format!(
+                "{}{}\n",
+                table::summary(&cases, depth, &style),
+                tally(&cases)
+            )
         }
     };
     program::print(&text)?;

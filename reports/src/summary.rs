@@ -163,11 +163,11 @@ impl MetricSummary {
 type Group = ([Option<String>; 2], Vec<String>, String, String);
 
 /// Condenses reports. A run that appears twice (the same run id) counts once. Cases keep the order
-/// in which the reports first name them.
+/// of their suite, and else that in which the reports first name them.
 #[must_use]
 pub fn summarise(reports: &[Report]) -> Vec<CaseSummary> {
     let mut seen = BTreeSet::new();
-    let mut order: Vec<Group> = Vec::new();
+    let mut order: Vec<(u32, Group)> = Vec::new();
     let mut groups: BTreeMap<Group, Vec<(&Benchmark, &Outcome)>> = BTreeMap::new();
     for report in reports
         .iter()
@@ -182,18 +182,58 @@ pub fn summarise(reports: &[Report]) -> Vec<CaseSummary> {
             let group = ([row.clone(), arm.clone()], hosts.clone(), case.key(), hash);
             let runs = groups.entry(group.clone()).or_default();
             if runs.is_empty() {
-                order.push(group);
+                let position = session.map_or(0, |session| session.position);
+                order.push((position, group));
             }
             runs.push((&case.benchmark, &case.outcome));
         }
     }
+    order.sort_by_key(|(position, _)| *position);
     order
         .into_iter()
-        .filter_map(|group| {
+        .filter_map(|(_, group)| {
             let runs = groups.remove(&group)?;
             Some(summarise_case(group.0, group.1, &runs))
         })
         .collect()
+}
+
+/// An entry of a summary's list.
+#[derive(Debug, Clone, Copy)]
+pub enum Listed<'a> {
+    /// A case and its index among all.
+    Case(usize, &'a CaseSummary),
+    /// Points of a sweep that are left out between its first and its last.
+    Between(usize),
+}
+
+/// The cases as a summary lists them: of a long sweep only its ends, since a curve shows it better
+/// than a table. Points that failed, were skipped or are invalid are always listed.
+#[must_use]
+pub fn listed(cases: &[CaseSummary]) -> Vec<Listed<'_>> {
+    const LONGEST_IN_FULL: usize = 4;
+    let same_sweep = |a: &CaseSummary, b: &CaseSummary| {
+        a.benchmark.id == b.benchmark.id && (&a.row, &a.arm, &a.hosts) == (&b.row, &b.arm, &b.hosts)
+    };
+    let mut listed = Vec::new();
+    let mut index = 0;
+    for sweep in cases.chunk_by(same_sweep) {
+        let mut left_out = 0;
+        for (at, case) in sweep.iter().enumerate() {
+            let inner = at > 0 && at + 1 < sweep.len() && sweep.len() > LONGEST_IN_FULL;
+            let fine = case.is_complete() && case.skipped.is_empty() && !case.is_invalid();
+            if inner && fine {
+                left_out += 1;
+            } else {
+                if left_out > 0 {
+                    listed.push(Listed::Between(std::mem::take(&mut left_out)));
+                }
+                listed.push(Listed::Case(index, case));
+            }
+            index += 1;
+        }
+    }
+    listed
 }
 
 fn summarise_case(
@@ -335,6 +375,27 @@ mod tests {
         let cases = summarise(&[flagged, failed]);
         assert_eq!(cases[0].failed.get("peer died"), Some(&1));
         assert!(cases[0].is_invalid() && !cases[0].is_complete());
+    }
+
+    #[test]
+    fn a_long_sweep_is_listed_by_its_ends_and_its_failures() {
+        let mut report = fixtures::report(&[("bw", 1.0); 9]);
+        for (index, case) in report.cases.iter_mut().enumerate() {
+            let params = &mut case.benchmark.params;
+            params.insert("size_bytes".to_owned(), (1u64 << index).into());
+        }
+        report.cases[4].outcome = Outcome::Failed {
+            error: "out of memory".to_owned(),
+        };
+        let cases = summarise(&[report]);
+        let shape: Vec<String> = listed(&cases)
+            .into_iter()
+            .map(|listed| match listed {
+                Listed::Case(index, _) => index.to_string(),
+                Listed::Between(count) => format!("+{count}"),
+            })
+            .collect();
+        assert_eq!(shape, ["0", "+3", "4", "+3", "8"]);
     }
 
     #[test]

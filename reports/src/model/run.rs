@@ -82,6 +82,9 @@ pub struct Session {
     pub suite: String,
     /// The row of the suite this run belongs to.
     pub row: String,
+    /// The place of the row and its arm in the suite, counted from 1: summaries keep that order,
+    /// whatever the order in which the runs were drawn.
+    pub position: u32,
     /// Which repetition of the row, counted from 1.
     pub repetition: u32,
     /// The position in the order in which the session's runs were started, counted from 1.

@@ -7,7 +7,7 @@ use super::table;
 use super::terminal;
 use super::units::human_fact;
 use crate::model::{Report, Severity};
-use crate::summary::{CaseSummary, MetricSummary};
+use crate::summary::{CaseSummary, Listed, MetricSummary, listed};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -122,7 +122,12 @@ fn summary(cases: &[CaseSummary]) -> Markup {
                 th scope="col" .num { "Median" } th scope="col" .num { "95 % interval" }
                 th scope="col" { "Runs" } th scope="col" .num { "n" }
             } }
-            tbody { @for (index, case) in cases.iter().enumerate() { (rows(index, case, cases)) } }
+            tbody { @for entry in listed(cases) { @match entry {
+                Listed::Case(index, case) => { (rows(index, case, cases)) }
+                Listed::Between(count) => {
+                    tr { td colspan="6" .faint { "… " (count) " sizes between, drawn below" } }
+                }
+            } } }
         } }
     }
 }

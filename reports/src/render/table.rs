@@ -2,8 +2,8 @@
 
 use super::terminal::Style;
 use super::units::{human, human_fact};
-use crate::model::Severity;
-use crate::summary::{CaseSummary, MetricSummary};
+use crate::model::{Flag, Severity};
+use crate::summary::{CaseSummary, Listed, MetricSummary, listed};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, presets};
 use std::fmt::Write as _;
 
@@ -18,9 +18,18 @@ pub(super) fn plain_table(style: Style) -> Table {
     table
 }
 
+/// What a summary shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Headline metrics; of long sweeps the ends.
+    Headlines,
+    /// Every metric of every case.
+    Everything,
+}
+
 /// The table, and below it a note per skip, failure and flag.
 #[must_use]
-pub fn summary(cases: &[CaseSummary], style: &Style) -> String {
+pub fn summary(cases: &[CaseSummary], depth: Depth, style: &Style) -> String {
     let mut table = plain_table(*style);
     table.set_header([
         "case",
@@ -34,26 +43,30 @@ pub fn summary(cases: &[CaseSummary], style: &Style) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    for case in cases {
-        rows(&mut table, case, cases);
+    let all = cases.iter().enumerate();
+    let list = match depth {
+        Depth::Headlines => listed(cases),
+        Depth::Everything => all.map(|(index, case)| Listed::Case(index, case)).collect(),
+    };
+    for entry in list {
+        match entry {
+            Listed::Case(_, case) => rows(&mut table, case, cases, depth),
+            Listed::Between(count) => drop(table.add_row([format!("  … {count} sizes between")])),
+        }
     }
-    let mut text = table.to_string();
+    let mut text = table.trim_fmt();
     text.push('\n');
-    for case in cases {
-        notes(&mut text, case, cases, style);
-    }
+    notes(&mut text, cases, style);
     text
 }
 
-fn rows(table: &mut Table, case: &CaseSummary, siblings: &[CaseSummary]) {
+fn rows(table: &mut Table, case: &CaseSummary, siblings: &[CaseSummary], depth: Depth) {
     let label = case.label(siblings);
     if case.measured == 0 {
-        let what = if case.failed.is_empty() {
-            "skipped"
-        } else {
-            "FAILED"
+        let (what, runs) = match case.failed.values().sum::<usize>() {
+            0 => ("skipped", case.skipped.values().sum()),
+            failed => ("FAILED", failed),
         };
-        let runs = case.skipped.values().sum::<usize>() + case.failed.values().sum::<usize>();
         table.add_row([
             label,
             what.to_owned(),
@@ -63,12 +76,12 @@ fn rows(table: &mut Table, case: &CaseSummary, siblings: &[CaseSummary]) {
         ]);
         return;
     }
-    for (index, metric) in case.headlines().into_iter().enumerate() {
-        let label = if index == 0 {
-            label.clone()
-        } else {
-            String::new()
-        };
+    let metrics: Vec<&MetricSummary> = match depth {
+        Depth::Headlines => case.headlines(),
+        Depth::Everything => case.metrics.iter().collect(),
+    };
+    for (index, metric) in metrics.into_iter().enumerate() {
+        let label = if index == 0 { label.as_str() } else { "" };
         table.add_row([
             Cell::new(label),
             Cell::new(metric.title()),
@@ -94,35 +107,66 @@ pub fn interval(metric: &MetricSummary) -> String {
     }
 }
 
-fn notes(text: &mut String, case: &CaseSummary, siblings: &[CaseSummary], style: &Style) {
-    let label = case.label(siblings);
+/// Every reason once. A flag that several points of a benchmark share is one line.
+fn notes(text: &mut String, cases: &[CaseSummary], style: &Style) {
     // Writing to a string cannot fail.
-    for (error, runs) in &case.failed {
-        let _ = writeln!(
-            text,
-            "{} {label} ({runs} runs): {error}",
-            style.bad("failed:")
-        );
+    for case in cases {
+        let label = case.label(cases);
+        for (error, runs) in &case.failed {
+            let _ = writeln!(
+                text,
+                "{} {label} ({}): {error}",
+                style.bad("failed:"),
+                count(*runs, "run")
+            );
+        }
+        for (reason, runs) in &case.skipped {
+            let mark = style.doubtful("skipped:");
+            let _ = writeln!(text, "{mark} {label} ({}): {reason}", count(*runs, "run"));
+        }
     }
-    for (reason, runs) in &case.skipped {
-        let _ = writeln!(
-            text,
-            "{} {label} ({runs} runs): {reason}",
-            style.doubtful("skipped:")
-        );
+    let mut shared: Vec<(&CaseSummary, &Flag, usize, usize)> = Vec::new();
+    for case in cases {
+        for (flag, runs) in &case.flags {
+            let known = shared.iter_mut().find(|(first, other, ..)| {
+                (&first.benchmark.id, &first.arm, &other.code, other.severity)
+                    == (&case.benchmark.id, &case.arm, &flag.code, flag.severity)
+            });
+            match known {
+                Some((_, _, flagged, measured)) => {
+                    *flagged += runs;
+                    *measured += case.measured;
+                }
+                None => shared.push((case, flag, *runs, case.measured)),
+            }
+        }
     }
-    for (flag, runs) in &case.flags {
+    for (case, flag, flagged, measured) in shared {
         let mark = match flag.severity {
             Severity::Info => continue,
             Severity::Degraded => style.doubtful("degraded:"),
             Severity::Invalid => style.bad("INVALID:"),
         };
-        let of = case.measured;
+        let arm = case
+            .arm
+            .as_ref()
+            .map(|arm| format!(" [{arm}]"))
+            .unwrap_or_default();
+        let id = &case.benchmark.id;
+        let of = count(measured, "run");
         let _ = writeln!(
             text,
-            "{mark} {label} ({runs} of {of} runs) {}: {}",
+            "{mark} {id}{arm} ({flagged} of {of}) {}: {}",
             flag.code, flag.evidence
         );
+    }
+}
+
+fn count(number: usize, what: &str) -> String {
+    if number == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{number} {what}s")
     }
 }
 
@@ -148,13 +192,13 @@ mod tests {
             "cpu_steal",
             "2 % stolen",
         );
-        let text = summary(&summarise(&reports), &Style::PLAIN);
+        let text = summary(&summarise(&reports), Depth::Headlines, &Style::PLAIN);
         for expected in [
             "test/tcp_rr",
             "round_trip_ns p50",
             "3.50 µs",
             "1.00 µs – 6.00 µs",
-            "skipped: test/efa (1 runs): no EFA device",
+            "skipped: test/efa (1 run): no EFA device",
             "degraded: test/tcp_rr (1 of 6 runs) cpu_steal: 2 % stolen",
         ] {
             assert!(

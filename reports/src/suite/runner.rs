@@ -102,6 +102,7 @@ pub fn run(
             id: session.id.clone(),
             suite: suite.name.clone(),
             row: unit.row.clone(),
+            position: u32::try_from(scheduled.unit + 1).unwrap_or(u32::MAX),
             repetition: scheduled.repetition,
             order_index: u32::try_from(index + 1).unwrap_or(u32::MAX),
             pair_id: plan.pair_id(scheduled),
