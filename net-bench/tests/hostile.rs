@@ -156,10 +156,7 @@ fn a_test_beyond_the_limits_is_refused_by_the_server_too() {
         let (mut stream, mut sealer, _) = admitted(&server);
         let frame = sealer.seal(test(flows, length).as_bytes()).unwrap();
         stream.write_all(&frame).unwrap();
-        let mut reply = String::new();
-        let _ = stream.read_to_string(&mut reply);
-        let reply = String::from_utf8_lossy(&rest(stream)).into_owned() + &reply;
-        drop(reply);
+        rest(stream);
     }
     server.wait_for_log("refused: --flows");
     server.wait_for_log("refused: --length");
