@@ -117,8 +117,8 @@ impl<'w> Driver<'w> {
             ranks,
         };
         Ok(Some(Measurement {
-            elapsed_s: results.elapsed_s(),
-            work: (row.work)(iterations, point),
+            elapsed_s: results.elapsed_s().into(),
+            work: (row.work)(iterations, point).into(),
             verified: format!("{checks} {}", row.verified),
             metrics: (row.metrics)(&results, point),
             facts: facts(world, &results),

@@ -18,8 +18,8 @@ fn timed(totals: &Totals, latency: &str, rate: &str) -> Measurement {
     let mut metrics = latency_metrics(latency, &totals.latencies);
     metrics.extend(rate_metrics(rate, operations, totals.elapsed_s));
     Measurement {
-        elapsed_s: totals.elapsed_s,
-        work: totals.work,
+        elapsed_s: totals.elapsed_s.into(),
+        work: totals.work.into(),
         verified: totals.verified.clone(),
         metrics,
         facts: serde_json::Map::new(),
@@ -179,8 +179,9 @@ pub fn stream(finished: &Finished, direction: Direction) -> anyhow::Result<Measu
         elapsed_s: receivers
             .iter()
             .map(|leg| leg.elapsed_s)
-            .fold(0.0, f64::max),
-        work,
+            .fold(0.0, f64::max)
+            .into(),
+        work: work.into(),
         verified: verified(&all),
         metrics,
         facts: serde_json::Map::new(),

@@ -112,7 +112,10 @@ fn an_interrupted_client_reports_what_it_has_and_says_so() {
             );
             let report = report(&output);
             let measured = measurement(&report);
-            assert!(measured.work.ops > 0 && measured.elapsed_s < 59.0);
+            assert!(
+                measured.work.known().expect("known").ops > 0
+                    && measured.elapsed_s.known().is_some_and(|s| *s < 59.0)
+            );
             let codes: Vec<&str> = measured
                 .validity
                 .flags

@@ -3,8 +3,8 @@
 use crate::host::Host;
 use crate::measure::{histogram_record, new_histogram};
 use crate::model::{
-    Aggregation, Benchmark, Case, Direction, Interval, Measurement, Metric, Outcome, Report, Unit,
-    Validity, Work,
+    Aggregation, Benchmark, Case, Direction, Fact, Interval, Measurement, Metric, Outcome, Report,
+    Unit, Validity, Work,
 };
 use crate::program::{Session, this_program};
 
@@ -43,11 +43,11 @@ fn case(name: &str, latency_ns: f64) -> Case {
         100,
     );
     let measurement = Measurement {
-        elapsed_s: 1.0,
-        work: Work {
+        elapsed_s: 1.0.into(),
+        work: Fact::Known(Work {
             ops: 100,
             bytes: 800,
-        },
+        }),
         verified: "100 responses matched their requests".to_owned(),
         metrics: vec![metric.headline()],
         facts: serde_json::Map::new(),

@@ -151,6 +151,48 @@ impl Roots {
     }
 }
 
+impl Host {
+    /// A machine that is not here and left no fingerprint: its name if that is known, and for
+    /// every field the same reason why nothing is.
+    #[must_use]
+    pub fn unknown(name: &str, reason: &str) -> Self {
+        // A machine without files has every field, each unavailable; only the reasons are wrong.
+        let nowhere = PathBuf::from("/nonexistent");
+        let host = fingerprint_at(&Roots {
+            sys: nowhere.clone(),
+            proc: nowhere.clone(),
+            etc: nowhere.clone(),
+            ethtool: EthtoolSource::Dir(nowhere),
+            metadata: MetadataSource::Off(reason.to_owned()),
+        });
+        let told = serde_json::to_value(&host).map(|mut fields| {
+            give_reason(&mut fields, reason);
+            fields
+        });
+        let host = told.and_then(serde_json::from_value).unwrap_or(host);
+        Self {
+            name: name.to_owned(),
+            ..host
+        }
+    }
+}
+
+/// Puts `reason` in the place of every reason.
+fn give_reason(value: &mut serde_json::Value, reason: &str) {
+    match value {
+        serde_json::Value::Object(fields) => match fields.get_mut("unavailable") {
+            Some(old) => *old = reason.into(),
+            None => fields
+                .values_mut()
+                .for_each(|field| give_reason(field, reason)),
+        },
+        serde_json::Value::Array(items) => {
+            items.iter_mut().for_each(|item| give_reason(item, reason));
+        }
+        _ => {}
+    }
+}
+
 /// Learns what this machine is like. Takes some milliseconds, on EC2 at most 200 more: call it
 /// outside of timed windows.
 #[must_use]

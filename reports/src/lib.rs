@@ -5,7 +5,8 @@
 //! case drives a [`measure::Workload`] through the harness ([`measure::run`]), the totals become a
 //! [`model::Measurement`], and [`program::emit`] puts the [`model::Report`] where the user asked.
 //! After that only reports are read: [`suite`] repeats and interleaves runs as fresh processes,
-//! [`summary`] condenses repetitions with the intervals of [`stats`], and [`render`] draws.
+//! [`import`] turns peers' outputs into reports, [`summary`] condenses repetitions with the intervals
+//! of [`stats`], and [`render`] draws.
 //!
 //! Two rules shape the crate. What measures never prints and what prints never measures; the two
 //! meet in the report and in the [`measure::Observer`]'s events. And nothing here is `unsafe`,
@@ -14,6 +15,7 @@
 
 pub mod case;
 pub mod host;
+pub mod import;
 pub mod measure;
 pub mod model;
 pub mod program;

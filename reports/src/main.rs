@@ -1,5 +1,7 @@
 //! The tool around the reports: it runs suites, shows, draws and checks what they wrote.
 
+mod cli;
+
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use reports::model::{self, Report};
@@ -54,6 +56,8 @@ enum Command {
         #[arg(short, long, value_name = "FILE", default_value = "report.html")]
         output: PathBuf,
     },
+    /// Turn the output of fio, iperf3, sockperf, perftest, fi_pingpong, OSU, IMB into reports
+    Import(cli::import::ImportArgs),
     /// Check that files are well-formed reports
     Validate {
         /// Report files, or folders of them
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
         Command::Run { suite, out, resume } => run(&suite, &out, resume),
         Command::Show { paths, all } => show(&paths, all),
         Command::Html { paths, output } => draw(&paths, &output),
+        Command::Import(args) => cli::import::run(&args),
         Command::Validate { paths } => validate(&paths),
         Command::Env { json } => env(json),
         Command::Schema => {

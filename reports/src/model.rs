@@ -13,6 +13,7 @@ mod measurement;
 mod run;
 mod schema;
 
+pub(crate) use check::check;
 pub use fact::Fact;
 pub use file::{LoadError, MAX_REPORT_BYTES, load, load_all, parse, to_json, write};
 pub use measurement::{

@@ -112,7 +112,7 @@ impl Session {
             argv: std::env::args().collect(),
             environment: relevant_environment(std::env::vars()),
             seed: self.seed,
-            clock: Clock::get().record(),
+            clock: Clock::get().record().into(),
             scheduler: scheduler(|name| std::env::var(name).ok()),
             session: None,
         };
@@ -133,6 +133,13 @@ pub fn now() -> String {
     format!("{:.3}", jiff::Timestamp::now())
 }
 
+/// A moment of the system's clock as [`now`] writes it; `None` outside of the calendar's range.
+#[must_use]
+pub fn timestamp(time: std::time::SystemTime) -> Option<String> {
+    let time = jiff::Timestamp::try_from(time).ok()?;
+    Some(format!("{time:.3}"))
+}
+
 /// This build under the name of one of its programs.
 #[must_use]
 pub fn this_program(name: &str) -> Program {
@@ -142,11 +149,11 @@ pub fn this_program(name: &str) -> Program {
     };
     Program {
         name: name.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: Fact::Known(env!("CARGO_PKG_VERSION").to_owned()),
         commit: known(env!("SUITE_COMMIT")),
         dirty: known(env!("SUITE_DIRTY")).map(|dirty| dirty == "true"),
-        build_profile: env!("SUITE_PROFILE").to_owned(),
-        target: env!("SUITE_TARGET").to_owned(),
+        build_profile: Fact::Known(env!("SUITE_PROFILE").to_owned()),
+        target: Fact::Known(env!("SUITE_TARGET").to_owned()),
     }
 }
 

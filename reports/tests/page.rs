@@ -2,8 +2,8 @@
 
 use reports::measure::{histogram_record, new_histogram};
 use reports::model::{
-    self, Aggregation, Benchmark, Case, Direction, Interval, Measurement, Metric, Outcome, Report,
-    Unit, Validity, Work,
+    self, Aggregation, Benchmark, Case, Direction, Fact, Interval, Measurement, Metric, Outcome,
+    Report, Unit, Validity, Work,
 };
 use reports::program::{Session, now};
 use std::path::Path;
@@ -75,11 +75,11 @@ fn report(run: u64, host: &str) -> Report {
             max_ns: None,
         });
         let measurement = Measurement {
-            elapsed_s: 0.5,
-            work: Work {
+            elapsed_s: 0.5.into(),
+            work: Fact::Known(Work {
                 ops: 5000,
                 bytes: 5000 * size,
-            },
+            }),
             verified: "5000 messages matched".to_owned(),
             metrics: vec![metric("bandwidth_bytes_per_s", Unit::BytesPerSecond, rate)],
             facts: serde_json::Map::new(),

@@ -27,8 +27,8 @@ pub fn of(
     let extra = totals.extra.iter();
     histograms.extend(extra.map(|(name, histogram)| histogram_record(name, histogram)));
     Measurement {
-        elapsed_s: totals.elapsed_s,
-        work: totals.work,
+        elapsed_s: totals.elapsed_s.into(),
+        work: totals.work.into(),
         verified: format!(
             "{}; {}",
             totals.verified,

@@ -66,8 +66,8 @@ impl Totals {
             }
         }
         Measurement {
-            elapsed_s: self.elapsed_s,
-            work: self.work,
+            elapsed_s: self.elapsed_s.into(),
+            work: self.work.into(),
             verified: self.verified,
             metrics,
             facts: serde_json::Map::new(),

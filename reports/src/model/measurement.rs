@@ -49,10 +49,11 @@ impl std::iter::Sum for Work {
 /// Everything measured for one case.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Measurement {
-    /// Length of the measured window in seconds, warm-up excluded.
-    pub elapsed_s: f64,
-    /// Work completed in that window.
-    pub work: Work,
+    /// Length of the measured window in seconds, warm-up excluded. Known to our programs; a peer
+    /// whose output was imported may not say.
+    pub elapsed_s: Fact<f64>,
+    /// Work completed in that window; likewise.
+    pub work: Fact<Work>,
     /// What was verified, in words and numbers. A case that verified nothing is not measured.
     pub verified: String,
     /// The numbers. The first headline metric is the case's result in one figure.
@@ -98,8 +99,8 @@ pub struct Metric {
     pub direction: Direction,
     /// The number, finite by construction, or why there is none.
     pub value: Fact<f64>,
-    /// How many samples went into it.
-    pub n: u64,
+    /// How many samples went into it; a peer whose output was imported may not say.
+    pub n: Fact<u64>,
     /// Whether summaries show it.
     #[serde(default)]
     pub headline: bool,
@@ -116,7 +117,7 @@ impl Metric {
         unit: Unit,
         direction: Direction,
         value: impl Into<Fact<f64>>,
-        n: u64,
+        n: impl Into<Fact<u64>>,
     ) -> Self {
         let value = match value.into() {
             Fact::Known(v) if !v.is_finite() => {
@@ -131,7 +132,7 @@ impl Metric {
             unit,
             direction,
             value,
-            n,
+            n: n.into(),
             headline: false,
             compat: None,
         }

@@ -10,16 +10,17 @@ use std::collections::BTreeMap;
 pub struct Program {
     /// `net-bench`, `storage-bench`, `mpi-kernels`, or the name of an imported peer.
     pub name: String,
-    /// The package's version.
-    pub version: String,
+    /// The package's version. Our programs know all about their build; a peer whose output was
+    /// imported may not say.
+    pub version: Fact<String>,
     /// The commit it was built from.
     pub commit: Fact<String>,
     /// Whether the tree had uncommitted changes when it was built.
     pub dirty: Fact<bool>,
     /// `release` or `debug`. Numbers of a debug build are flagged.
-    pub build_profile: String,
+    pub build_profile: Fact<String>,
     /// The target triple it was built for.
-    pub target: String,
+    pub target: Fact<String>,
 }
 
 /// One run: a process from start to end.
@@ -38,7 +39,7 @@ pub struct Run {
     /// The seed of every random choice in the run.
     pub seed: Fact<u64>,
     /// What stamped the time, and how well it agrees with the kernel's clock.
-    pub clock: ClockRecord,
+    pub clock: Fact<ClockRecord>,
     /// The launcher that started the run, if it was one.
     pub scheduler: Fact<Scheduler>,
     /// Its place among the repetitions of a suite; absent for a run by hand.

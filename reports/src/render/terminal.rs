@@ -184,10 +184,16 @@ fn measured(text: &mut String, measurement: &Measurement, style: &Style) {
             style.faint(&peer)
         );
     }
+    let amount = match (measurement.work.known(), measurement.elapsed_s.known()) {
+        (Some(work), Some(elapsed_s)) => format!("{} operations in {elapsed_s:.3} s; ", work.ops),
+        (Some(work), None) => format!("{} operations; ", work.ops),
+        (None, Some(elapsed_s)) => format!("in {elapsed_s:.3} s; "),
+        (None, None) => String::new(),
+    };
     let _ = writeln!(
         text,
-        "  {:<28} {} operations in {:.3} s; {}",
-        "verified", measurement.work.ops, measurement.elapsed_s, measurement.verified
+        "  {:<28} {amount}{}",
+        "verified", measurement.verified
     );
     for (name, fact) in &measurement.facts {
         let _ = writeln!(text, "  {name:<28} {}", style.faint(&in_words(fact)));
