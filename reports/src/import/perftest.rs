@@ -12,9 +12,9 @@ use serde_json::{Map, Value};
 
 const PEER: &str = "perftest";
 const LATENCY: &str = "perftest's latency tests. The difference of consecutive post stamps, halved \
-    (half_round_trip_ns) for send and write, whole (round_trip_ns) for read and atomics; n-1 \
-    differences, of which the two largest are dropped, so that max is not the largest, \
-    and p50 is its t_typical. Its standard deviation truncates each deviation to an integer. \
+    (half_round_trip_ns) for send and write, whole (round_trip_ns) for read and atomics. Of the n-1 \
+    differences perftest drops the two largest before mean and percentiles; its max is the second \
+    largest. p50 is its t_typical. Its standard deviation truncates each deviation to an integer. \
     With -D only the mean is known.";
 const BANDWIDTH: &str = "perftest's bandwidth tests. Average: bytes over the time from the first post \
     to the last completion. Peak: the best of all pairs of post and completion, only without -D. \
