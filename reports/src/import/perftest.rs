@@ -135,18 +135,22 @@ fn settings(line: &str, into: &mut Map<String, Value>) {
     }
 }
 
+/// The operation that a banner names.
+fn verb_of(title: &str) -> Option<&'static str> {
+    let verbs = ["Send", "RDMA_Write", "RDMA_Read", "Atomic"];
+    verbs.into_iter().find(|verb| title.starts_with(verb))
+}
+
 fn case(section: &Section, cells: &[&str]) -> Draft {
     let latency = section.columns.iter().any(|name| name.starts_with("t_avg"));
     let title = section.test.clone().unwrap_or_default();
-    let verb = ["Send", "RDMA_Write", "RDMA_Read", "Atomic"]
-        .into_iter()
-        .find(|verb| title.starts_with(verb));
+    let verb = verb_of(&title);
     let kind = if latency { "lat" } else { "bw" };
     let id = match verb {
-        Some(verb) => format!(
-            "{PEER}/ib_{}_{kind}",
-            verb.trim_start_matches("RDMA_").to_lowercase()
-        ),
+        Some(verb) => {
+            let verb = verb.trim_start_matches("RDMA_").to_lowercase();
+            format!("{PEER}/ib_{verb}_{kind}")
+        }
         None => format!("{PEER}/{kind}"),
     };
     let definition = if latency { LATENCY } else { BANDWIDTH };
@@ -174,11 +178,10 @@ fn case(section: &Section, cells: &[&str]) -> Draft {
         None => Fact::unavailable(format!("the table has no count in the column {name}")),
     };
     let (size, iterations) = (counted("#bytes"), counted("#iterations"));
-    if let Some(&size) = size.known() {
-        draft.param("size_bytes", size);
-    }
-    if let Some(&iterations) = iterations.known() {
-        draft.param("iterations", iterations);
+    for (name, count) in [("size_bytes", &size), ("iterations", &iterations)] {
+        if let Some(&count) = count.known() {
+            draft.param(name, count);
+        }
     }
     draft.measurement.work = work(&iterations, &size);
     if cells.len() < section.columns.len() {
