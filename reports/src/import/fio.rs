@@ -217,16 +217,8 @@ fn measure(draft: &mut Draft, job: &Value, directions: &[&'static str]) {
             let name = format!("{prefix}bandwidth_bytes_per_s");
             draft.bandwidth(&name, bytes_per_s(part), ops.clone());
         }
-        let done = ops.known().zip(count(part, &["io_bytes"]).known().copied());
-        total = total.zip(done).and_then(|(sum, (ops, bytes))| {
-            let (ops, bytes) = (sum.ops.checked_add(*ops)?, sum.bytes.checked_add(bytes)?);
-            Some(Work { ops, bytes })
-        });
-        elapsed_ms = match (positive(part, &["runtime"]), elapsed_ms) {
-            (Fact::Known(new), Fact::Known(old)) => Fact::Known(f64::max(new, old)),
-            (new @ Fact::Known(_), _) => new,
-            (_, old) => old,
-        };
+        total = total.and_then(|sum| plus(sum, part));
+        elapsed_ms = longer(elapsed_ms, positive(part, &["runtime"]));
         for kind in ["lat_ns", "clat_ns", "slat_ns"] {
             distribution(draft, part, kind, &format!("{prefix}{kind}"));
         }
@@ -253,6 +245,25 @@ fn measure(draft: &mut Draft, job: &Value, directions: &[&'static str]) {
         overall(draft, job, directions);
     }
     processor(draft, job, n);
+}
+
+/// The sum of work with that of one more direction, if that is known and possible.
+fn plus(sum: Work, part: &Value) -> Option<Work> {
+    let ops = *count(part, &["total_ios"]).known()?;
+    let bytes = *count(part, &["io_bytes"]).known()?;
+    Some(Work {
+        ops: sum.ops.checked_add(ops)?,
+        bytes: sum.bytes.checked_add(bytes)?,
+    })
+}
+
+/// The longer of two run times, of which one may be unknown.
+fn longer(known: Fact<f64>, new: Fact<f64>) -> Fact<f64> {
+    match (known, new) {
+        (Fact::Known(known), Fact::Known(new)) => Fact::Known(known.max(new)),
+        (Fact::Unavailable { .. }, new) => new,
+        (known, Fact::Unavailable { .. }) => known,
+    }
 }
 
 /// bw_bytes, or of a fio before 3.0 its bw in KiB per second.

@@ -3,7 +3,7 @@
 use super::draft::{Draft, Family, work};
 use super::text::{between, decimal, is_numeric, last_line, microseconds, positive, snake_case};
 use super::{Fault, Parsed};
-use crate::model::{Aggregation, Direction, Fact, Severity, Unit};
+use crate::model::{Aggregation, Direction, Fact, Severity, Unit, Work};
 
 const PEER: &str = "IMB";
 const DEFINITION: &str = "IMB's definitions. PingPong, PingPing: latency_ns is the time of the loop over \
@@ -29,6 +29,17 @@ struct Banner {
     settings: Vec<(&'static str, String)>,
     facts: Vec<(String, String)>,
     argv: Vec<String>,
+}
+
+impl Banner {
+    fn has_decimal_megabytes(&self) -> bool {
+        let year = self
+            .version
+            .as_deref()
+            .and_then(|version| version.split('.').next());
+        let year = year.and_then(|year| year.parse::<u32>().ok());
+        year.is_some_and(|year| year >= DECIMAL_SINCE)
+    }
 }
 
 #[derive(Default)]
@@ -155,16 +166,8 @@ fn row(table: &Table, banner: &Banner, line: &str) -> Option<Draft> {
         draft.measurement.verified = "by IMB with -check: no defects".to_owned();
     }
     let size = if sized { first } else { 0 };
-    draft.measurement.work = match table.name.as_str() {
-        "PingPong" => work(&n, &Fact::Known(size.saturating_mul(2))),
-        "Uniband" | "Biband" => Fact::unavailable("IMB does not print the window"),
-        _ => work(&n, &Fact::Known(size)),
-    };
-    let decimal_megabytes = banner
-        .version
-        .as_deref()
-        .and_then(|version| version.split('.').next()?.parse::<u32>().ok())
-        .is_some_and(|year| year >= DECIMAL_SINCE);
+    draft.measurement.work = work_of(&table.name, &n, size);
+    let decimal_megabytes = banner.has_decimal_megabytes();
     for (column, printed) in pairs() {
         metric(
             &mut draft,
@@ -177,6 +180,15 @@ fn row(table: &Table, banner: &Banner, line: &str) -> Option<Draft> {
         );
     }
     Some(draft)
+}
+
+/// The calls that a row counts, and the bytes that each rank put into them.
+fn work_of(benchmark: &str, n: &Fact<u64>, size: u64) -> Fact<Work> {
+    match benchmark {
+        "PingPong" => work(n, &Fact::Known(size.saturating_mul(2))),
+        "Uniband" | "Biband" => Fact::unavailable("IMB does not print the window"),
+        _ => work(n, &Fact::Known(size)),
+    }
 }
 
 fn draft(table: &Table, banner: &Banner) -> Draft {

@@ -12,9 +12,9 @@ use serde_json::{Map, Value};
 
 const PEER: &str = "perftest";
 const LATENCY: &str = "perftest's latency tests. The difference of consecutive post stamps, halved \
-    (half_round_trip_ns) for send and write, whole (round_trip_ns) for read and atomics; n-1 \
-    differences, of which the two largest are dropped, so that max is not the largest, \
-    and p50 is its t_typical. Its standard deviation truncates each deviation to an integer. \
+    (half_round_trip_ns) for send and write, whole (round_trip_ns) for read and atomics. Of the n-1 \
+    differences perftest drops the two largest before mean and percentiles; its max is the second \
+    largest. p50 is its t_typical. Its standard deviation truncates each deviation to an integer. \
     With -D only the mean is known.";
 const BANDWIDTH: &str = "perftest's bandwidth tests. Average: bytes over the time from the first post \
     to the last completion. Peak: the best of all pairs of post and completion, only without -D. \
@@ -135,18 +135,22 @@ fn settings(line: &str, into: &mut Map<String, Value>) {
     }
 }
 
+/// The operation that a banner names.
+fn verb_of(title: &str) -> Option<&'static str> {
+    let verbs = ["Send", "RDMA_Write", "RDMA_Read", "Atomic"];
+    verbs.into_iter().find(|verb| title.starts_with(verb))
+}
+
 fn case(section: &Section, cells: &[&str]) -> Draft {
     let latency = section.columns.iter().any(|name| name.starts_with("t_avg"));
     let title = section.test.clone().unwrap_or_default();
-    let verb = ["Send", "RDMA_Write", "RDMA_Read", "Atomic"]
-        .into_iter()
-        .find(|verb| title.starts_with(verb));
+    let verb = verb_of(&title);
     let kind = if latency { "lat" } else { "bw" };
     let id = match verb {
-        Some(verb) => format!(
-            "{PEER}/ib_{}_{kind}",
-            verb.trim_start_matches("RDMA_").to_lowercase()
-        ),
+        Some(verb) => {
+            let verb = verb.trim_start_matches("RDMA_").to_lowercase();
+            format!("{PEER}/ib_{verb}_{kind}")
+        }
         None => format!("{PEER}/{kind}"),
     };
     let definition = if latency { LATENCY } else { BANDWIDTH };
@@ -174,11 +178,10 @@ fn case(section: &Section, cells: &[&str]) -> Draft {
         None => Fact::unavailable(format!("the table has no count in the column {name}")),
     };
     let (size, iterations) = (counted("#bytes"), counted("#iterations"));
-    if let Some(&size) = size.known() {
-        draft.param("size_bytes", size);
-    }
-    if let Some(&iterations) = iterations.known() {
-        draft.param("iterations", iterations);
+    for (name, count) in [("size_bytes", &size), ("iterations", &iterations)] {
+        if let Some(&count) = count.known() {
+            draft.param(name, count);
+        }
     }
     draft.measurement.work = work(&iterations, &size);
     if cells.len() < section.columns.len() {
