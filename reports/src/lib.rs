@@ -5,7 +5,8 @@
 //! case drives a [`measure::Workload`] through the harness ([`measure::run`]), the totals become a
 //! [`model::Measurement`], and [`program::emit`] puts the [`model::Report`] where the user asked.
 //! After that only reports are read: [`suite`] repeats and interleaves runs as fresh processes,
-//! [`summary`] condenses repetitions with the intervals of [`stats`], and [`render`] draws.
+//! [`summary`] condenses repetitions with the intervals of [`stats`], [`mod@compare`] sets
+//! two groups of runs against each other, and [`render`] draws.
 //!
 //! Two rules shape the crate. What measures never prints and what prints never measures; the two
 //! meet in the report and in the [`measure::Observer`]'s events. And nothing here is `unsafe`,
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod case;
+pub mod compare;
 pub mod host;
 pub mod measure;
 pub mod model;

@@ -1,5 +1,7 @@
 //! The tool around the reports: it runs suites, shows, draws and checks what they wrote.
 
+mod cli;
+
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use reports::model::{self, Report};
@@ -53,6 +55,9 @@ enum Command {
         #[arg(short, long, value_name = "FILE", default_value = "report.html")]
         output: PathBuf,
     },
+    /// Compare two groups of runs: environments first, then every metric with interval and verdict
+    #[command(after_help = cli::compare::HELP)]
+    Compare(cli::compare::CompareArgs),
     /// Check that files are well-formed reports
     Validate {
         /// Report files, or folders of them
@@ -75,6 +80,7 @@ fn main() -> ExitCode {
         Command::Run { suite, out, resume } => run(&suite, &out, resume),
         Command::Show { paths, all } => show(&paths, all),
         Command::Html { paths, output } => draw(&paths, &output),
+        Command::Compare(args) => cli::compare::run(args),
         Command::Validate { paths } => validate(&paths),
         Command::Env { json } => env(json),
         Command::Schema => {

@@ -1,0 +1,3 @@
+//! The bodies of the larger subcommands.
+
+pub(crate) mod compare;
