@@ -294,7 +294,8 @@ fn flatten(path: &str, value: &Value, into: &mut Fields) {
                 let reason = reason.as_str().unwrap_or_default();
                 into.insert(path.to_owned(), format!("unavailable: {reason}"));
             }
-            (0, _) => drop(into.insert(path.to_owned(), "none".to_owned())),
+            // An empty map has no field, so that its first one differs under its own name.
+            (0, _) => {}
             _ => map
                 .iter()
                 .for_each(|(name, value)| flatten(&below(name), value, into)),
