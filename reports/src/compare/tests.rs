@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixtures;
-use crate::model::{Benchmark, Outcome, Session, Severity, Unit};
+use crate::model::{Benchmark, Session, Severity, Unit};
 
 /// Runs of one case with a little spread around a latency.
 fn runs(count: u32, latency_ns: f64) -> Vec<Report> {
