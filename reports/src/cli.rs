@@ -1,3 +1,4 @@
 //! The subcommands that are more than a few lines, one module each.
 
-pub mod import;
+pub(crate) mod compare;
+pub(crate) mod import;

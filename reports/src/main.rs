@@ -58,6 +58,9 @@ enum Command {
     },
     /// Turn the output of fio, iperf3, sockperf, perftest, fi_pingpong, OSU, IMB into reports
     Import(cli::import::ImportArgs),
+    /// Compare two groups of runs: environments first, then every metric with interval and verdict
+    #[command(after_help = cli::compare::HELP)]
+    Compare(cli::compare::CompareArgs),
     /// Check that files are well-formed reports
     Validate {
         /// Report files, or folders of them
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Command::Show { paths, all } => show(&paths, all),
         Command::Html { paths, output } => draw(&paths, &output),
         Command::Import(args) => cli::import::run(&args),
+        Command::Compare(args) => cli::compare::run(args),
         Command::Validate { paths } => validate(&paths),
         Command::Env { json } => env(json),
         Command::Schema => {

@@ -1,5 +1,6 @@
 //! Drawing reports. What is here reads reports and summaries and measures nothing.
 
+pub mod compare;
 pub mod html;
 pub mod progress;
 pub mod table;
