@@ -3,7 +3,9 @@
 use crate::client::Finished;
 use crate::control::message::{Direction, Leg, Role};
 use anyhow::Context;
-use reports::measure::{Totals, histogram_record, latency_metrics, rate_metrics};
+use reports::measure::{
+    Histogram, Totals, histogram_record, latency_metrics, percentile, rate_metrics,
+};
 use reports::model::{
     Aggregation, Direction as Better, Fact, Interval, Measurement, Metric, Unit, Validity, Work,
 };
@@ -83,16 +85,8 @@ pub fn request_response(finished: &Finished) -> anyhow::Result<Measurement> {
     let requester = part.leg();
     let mut measurement = timed(&part.totals, "round_trip_ns", "transactions_per_s");
     let latencies = &part.totals.latencies;
-    let half = Metric::new(
-        "half_round_trip_ns",
-        Aggregation::Mean,
-        Unit::Nanoseconds,
-        Better::LowerIsBetter,
-        latencies.mean() / 2.0,
-        latencies.len(),
-    );
+    measurement.metrics.extend(half_round_trips(latencies));
     measurement.metrics.extend([
-        half.compat("sockperf"),
         cpu("client_cpu_s", &requester),
         cpu("server_cpu_s", responder),
         bytes("max_segment_bytes", &requester.max_segment_bytes),
@@ -104,6 +98,22 @@ pub fn request_response(finished: &Finished) -> anyhow::Result<Measurement> {
         finished.host.is_some(),
     );
     Ok(measurement)
+}
+
+/// The same latencies as sockperf prints them: half of each round trip.
+fn half_round_trips(latencies: &Histogram<u64>) -> impl Iterator<Item = Metric> {
+    let half = |whole: Fact<f64>| whole.map(|ns| ns / 2.0);
+    let values = [
+        (Aggregation::Mean, Fact::Known(latencies.mean() / 2.0)),
+        (Aggregation::P50, half(percentile(latencies, 0.5))),
+        (Aggregation::P99, half(percentile(latencies, 0.99))),
+        (Aggregation::P999, half(percentile(latencies, 0.999))),
+    ];
+    let n = latencies.len();
+    values.into_iter().map(move |(aggregation, value)| {
+        let (unit, better) = (Unit::Nanoseconds, Better::LowerIsBetter);
+        Metric::new("half_round_trip_ns", aggregation, unit, better, value, n).compat("sockperf")
+    })
 }
 
 /// One direction of a stream: who sent and who received.

@@ -3,6 +3,7 @@
 //! A [`Flow`] is one end of one connection. Workloads are generic over it, so that the compiler
 //! sees the whole path from the timed loop to the system call; dynamic dispatch stops above.
 
+pub mod buffer;
 pub mod null;
 pub mod poller;
 pub mod rendezvous;

@@ -26,6 +26,9 @@ pub use stop::{install_signal_handlers, stop_requested};
 pub use thread::ThreadTotals;
 pub use watch::{Cpu, Watch};
 
+/// The histogram of every latency distribution outside the timed loops.
+pub use hdrhistogram::Histogram;
+
 use crate::model::{Interval, Work};
 use std::time::Duration;
 

@@ -4,6 +4,7 @@ use super::Shared;
 use super::pattern::{PROBE, Pattern};
 use super::stream::{RECEIVED, SENT};
 use crate::transport::Flow;
+use crate::transport::buffer::Buffer;
 use crate::transport::poller::{Interest, Poller};
 use crate::transport::tcp::TcpFlow;
 use reports::measure::{Recorder, Verified, Workload};
@@ -123,7 +124,7 @@ pub struct ManyReceiver {
     poller: Option<Poller>,
     shared: Shared,
     pattern: Pattern,
-    buffer: Vec<u8>,
+    buffer: Buffer,
     open: usize,
     reads: u64,
 }
@@ -138,7 +139,7 @@ impl ManyReceiver {
             poller: None,
             shared,
             pattern: Pattern::new(PROBE),
-            buffer: vec![0; length],
+            buffer: Buffer::zeroed(length),
             reads: 0,
         }
     }

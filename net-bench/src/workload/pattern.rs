@@ -5,6 +5,8 @@
 //! period and sends from the right place in it, without ever filling it again; whole periods that
 //! go missing show in the byte counts, which the two sides exchange.
 
+use crate::transport::buffer::Buffer;
+
 /// After how many bytes the pattern repeats.
 pub const PERIOD: usize = 64 << 10;
 
@@ -20,17 +22,18 @@ const fn byte_at(position: usize) -> u8 {
 }
 
 /// The pattern in memory, to send from and to compare with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Pattern {
-    bytes: Vec<u8>,
+    bytes: Buffer,
 }
 
 impl Pattern {
     /// Enough of it to take `length` bytes from any position.
     #[must_use]
     pub fn new(length: usize) -> Self {
-        let bytes = (0..length + PERIOD).map(byte_at).collect();
-        Self { bytes }
+        Self {
+            bytes: Buffer::from_fn(length + PERIOD, byte_at),
+        }
     }
 
     /// The `length` bytes that belong at `position` of the stream.

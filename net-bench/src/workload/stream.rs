@@ -3,6 +3,7 @@
 use super::Shared;
 use super::pattern::Pattern;
 use crate::transport::Flow;
+use crate::transport::buffer::Buffer;
 use crate::transport::tcp::TcpFlow;
 use reports::measure::{Recorder, Verified, Workload};
 use reports::model::Work;
@@ -79,7 +80,7 @@ pub struct Receiver {
     index: usize,
     shared: Shared,
     pattern: Pattern,
-    buffer: Vec<u8>,
+    buffer: Buffer,
     position: u64,
     reads: u64,
     ended: bool,
@@ -95,7 +96,7 @@ impl Receiver {
             shared,
             // The probes at the ends of a read are all that is compared.
             pattern: Pattern::new(super::pattern::PROBE),
-            buffer: vec![0; length],
+            buffer: Buffer::zeroed(length),
             position: 0,
             reads: 0,
             ended: false,
