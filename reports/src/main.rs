@@ -12,7 +12,7 @@ use reports::render::table::{self, Depth};
 use reports::render::terminal::{self, Style};
 use reports::suite::{Plan, Session, Suite, Verdict};
 use reports::summary::{self, CaseSummary};
-use reports::{host, measure, suite};
+use reports::{host, measure, ratios, suite};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -123,6 +123,7 @@ fn run(path: &Path, out: &Path, resume: bool) -> anyhow::Result<ExitCode> {
     model::write(&page, &html::page(&suite.name, &reports, &cases))
         .context("cannot write the page")?;
     let mut text = table::summary(&cases, Depth::Headlines, &Style::of_stdout());
+    text.push_str(&table::ratios(&ratios::of(&suite, &reports)));
     text.push_str(&format!(
         "\n{}\nreport: {}\n",
         tally(&cases),

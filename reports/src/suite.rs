@@ -17,7 +17,10 @@ pub use plan::{Plan, Scheduled, Unit};
 pub use runner::{Progress, RunEvent, Verdict, run};
 pub use session::{Session, SessionError};
 
-use serde::Deserialize;
+use crate::import::Format;
+use clap::ValueEnum;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -85,7 +88,15 @@ pub struct Row {
     pub command: Vec<String>,
     /// The server that the command needs.
     pub server: Option<Server>,
-    /// Several commands to be compared, instead of one.
+    /// Whose output the command prints, if it writes no report of its own: the output is imported,
+    /// and no `-o FILE` is added.
+    #[serde(default, deserialize_with = "format")]
+    pub import: Option<Format>,
+    /// The metric by which the row's arms are set against each other, as reports name it:
+    /// `bandwidth_bytes_per_s`, `half_round_trip_ns mean (sockperf)`.
+    pub metric: Option<String>,
+    /// Several commands to be compared, instead of one. Ratios are those of the first to each
+    /// other one.
     #[serde(rename = "arm", default)]
     pub arms: Vec<RowArm>,
     /// How often it runs.
@@ -107,6 +118,17 @@ pub struct RowArm {
     pub command: Vec<String>,
     /// The server that the command needs.
     pub server: Option<Server>,
+    /// Whose output the command prints, if it writes no report of its own.
+    #[serde(default, deserialize_with = "format")]
+    pub import: Option<Format>,
+}
+
+/// A format by the name it has on the command line.
+fn format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Format>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    Format::from_str(&name, false)
+        .map(Some)
+        .map_err(|_| D::Error::custom(format!("no importer is called {name:?}")))
 }
 
 /// A server that runs while a command does.

@@ -267,7 +267,10 @@ fn summarise_case(
                 Fact::Unavailable { unavailable } => metrics[at].2 = Some(unavailable.clone()),
             }
         }
-        for flag in &measurement.validity.flags {
+        // Both sides of a run may raise the same flag; the run counts once.
+        let mut raised = BTreeSet::new();
+        let raised_first = measurement.validity.flags.iter();
+        for flag in raised_first.filter(|flag| raised.insert(&flag.code)) {
             match flags.iter_mut().find(|(known, _)| known.code == flag.code) {
                 Some((_, runs)) => *runs += 1,
                 None => flags.push((flag.clone(), 1)),

@@ -1,6 +1,7 @@
 //! From a suite to an order of runs: rows and arms become units, units take turns.
 
-use super::{Arm, Row, Server, Suite};
+use super::{Arm, Row, RowArm, Server, Suite};
+use crate::import::Format;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +17,8 @@ pub struct Unit {
     pub command: Vec<String>,
     /// The server it needs.
     pub server: Option<Server>,
+    /// Whose output it prints, if it writes no report of its own.
+    pub import: Option<Format>,
     /// Environment variables: the suite's, the row's and the arm's.
     pub env: BTreeMap<String, String>,
     /// Where the suite's own programs are found, if not beside `reports`.
@@ -78,19 +81,17 @@ impl Plan {
 }
 
 fn units_of(suite: &Suite, row: &Row) -> Vec<Unit> {
-    let own: Vec<(Option<&str>, &[String], Option<&Server>)> = if row.arms.is_empty() {
-        vec![(None, &row.command, row.server.as_ref())]
+    // A row without arms of its own is a single one without a name.
+    let single = RowArm {
+        name: String::new(),
+        command: row.command.clone(),
+        server: row.server.clone(),
+        import: row.import,
+    };
+    let own = if row.arms.is_empty() {
+        std::slice::from_ref(&single)
     } else {
-        row.arms
-            .iter()
-            .map(|arm| {
-                (
-                    Some(arm.name.as_str()),
-                    arm.command.as_slice(),
-                    arm.server.as_ref(),
-                )
-            })
-            .collect()
+        &row.arms
     };
     let neutral = [Arm::default()];
     let arms = if suite.arms.is_empty() {
@@ -99,38 +100,43 @@ fn units_of(suite: &Suite, row: &Row) -> Vec<Unit> {
         &suite.arms
     };
     let mut units = Vec::new();
-    for (own_name, command, server) in own {
+    for own in own {
         for arm in arms {
             for values in product(&suite.matrix) {
-                let fill = |text: &String| fill(text, &values);
-                let suite_arm = Some(arm.name.as_str()).filter(|name| !name.is_empty());
-                let settings = values.iter().map(|(name, value)| format!("{name}={value}"));
-                let names: Vec<String> = own_name
-                    .into_iter()
-                    .chain(suite_arm)
-                    .map(str::to_owned)
-                    .chain(settings)
-                    .collect();
-                let env = suite.env.iter().chain(&row.env).chain(&arm.env);
-                units.push(Unit {
-                    row: row.name.clone(),
-                    arm: Some(names.join(",")).filter(|name| !name.is_empty()),
-                    command: command.iter().chain(&arm.args).map(fill).collect(),
-                    server: server.map(|server| Server {
-                        command: server.command.iter().map(fill).collect(),
-                        port: server.port,
-                    }),
-                    env: env
-                        .map(|(name, value)| (name.clone(), fill(value)))
-                        .collect(),
-                    bin: arm.bin.clone(),
-                    timeout: Duration::from_secs_f64(row.timeout_s.unwrap_or(suite.timeout_s)),
-                    repetitions: row.repetitions.unwrap_or(suite.repetitions),
-                });
+                units.push(unit(suite, row, own, arm, &values));
             }
         }
     }
     units
+}
+
+/// One command under one arm and one combination of the matrix.
+fn unit(suite: &Suite, row: &Row, own: &RowArm, arm: &Arm, values: &[(&str, &str)]) -> Unit {
+    let fill = |text: &String| fill(text, values);
+    let settings = values.iter().map(|(name, value)| format!("{name}={value}"));
+    let names = [own.name.clone(), arm.name.clone()];
+    let names: Vec<String> = names
+        .into_iter()
+        .filter(|name| !name.is_empty())
+        .chain(settings)
+        .collect();
+    let env = suite.env.iter().chain(&row.env).chain(&arm.env);
+    Unit {
+        row: row.name.clone(),
+        arm: Some(names.join(",")).filter(|name| !name.is_empty()),
+        command: own.command.iter().chain(&arm.args).map(fill).collect(),
+        server: own.server.as_ref().map(|server| Server {
+            command: server.command.iter().map(fill).collect(),
+            port: server.port,
+        }),
+        import: own.import,
+        env: env
+            .map(|(name, value)| (name.clone(), fill(value)))
+            .collect(),
+        bin: arm.bin.clone(),
+        timeout: Duration::from_secs_f64(row.timeout_s.unwrap_or(suite.timeout_s)),
+        repetitions: row.repetitions.unwrap_or(suite.repetitions),
+    }
 }
 
 /// Every combination of the matrix's values; one empty combination of an empty matrix.

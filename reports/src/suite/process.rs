@@ -34,7 +34,7 @@ pub(super) enum Ended {
 }
 
 /// Runs a command to its end, its server beside it.
-pub(super) fn execute(unit: &Unit, argv: &[String], log: &File) -> Ended {
+pub(super) fn execute(unit: &Unit, argv: &[String], stdout: &File, log: &File) -> Ended {
     let not_started = |program: &str, error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => Ended::Missing(program.to_owned()),
         _ => Ended::NotStarted(error),
@@ -49,7 +49,7 @@ pub(super) fn execute(unit: &Unit, argv: &[String], log: &File) -> Ended {
             }
         }
     };
-    match spawn(argv, unit, log) {
+    match spawn(argv, unit, stdout, log) {
         Ok(child) => wait(child, unit.timeout),
         Err(error) => not_started(&argv[0], error),
     }
@@ -80,11 +80,11 @@ fn command(argv: &[String], unit: &Unit) -> Command {
     command
 }
 
-fn spawn(argv: &[String], unit: &Unit, log: &File) -> io::Result<Child> {
+fn spawn(argv: &[String], unit: &Unit, stdout: &File, log: &File) -> io::Result<Child> {
     // A group of its own, so that a launcher and all it started end together.
     command(argv, unit)
         .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
+        .stdout(stdout.try_clone()?)
         .stderr(log.try_clone()?)
         .process_group(0)
         .spawn()

@@ -3,6 +3,7 @@
 use super::process::{Ended, OWN_PROGRAMS, execute, resolved, tail};
 use super::{Plan, Scheduled, Session, SessionError, Suite, Unit};
 use crate::host;
+use crate::import::{self, Format};
 use crate::model::{self, Benchmark, Case, Outcome, Report};
 use crate::program;
 use crate::stats;
@@ -216,25 +217,39 @@ fn run_once(
     )))?;
     let wanted = scratch.path().join("report.json");
     let mut argv = resolved(&unit.command, unit);
-    argv.extend(["-o".to_owned(), wanted.to_string_lossy().into_owned()]);
     let started = program::now();
-
-    let ended = execute(unit, &argv, &log);
-    if let Ended::Exited(_) = ended
-        && let Ok(report) = model::load(&wanted)
-    {
-        // The log is for finding out what went wrong: it is kept only if something did.
-        if program::exit_code(&report.cases) == program::EXIT_MEASURED {
-            let _ = fs::remove_file(&log_path);
+    let (ended, report) = match unit.import {
+        None => {
+            argv.extend(["-o".to_owned(), wanted.to_string_lossy().into_owned()]);
+            let ended = execute(unit, &argv, &log, &log);
+            let report = model::load(&wanted);
+            (ended, report.map_err(|error| error.to_string()))
         }
-        return Ok(Some(report));
-    }
+        Some(format) => {
+            let stdout = File::create_new(&wanted)
+                .map_err(io_error(format!("write {}", wanted.display())))?;
+            let ended = execute(unit, &argv, &stdout, &log);
+            (ended, imported(format, &wanted, &argv, &started))
+        }
+    };
+    let fault = match (&ended, report) {
+        (Ended::Exited(_), Ok(report)) => {
+            // The log is for finding out what went wrong: it is kept only if something did.
+            if program::exit_code(&report.cases) == program::EXIT_MEASURED {
+                let _ = fs::remove_file(&log_path);
+            }
+            return Ok(Some(report));
+        }
+        (_, Ok(_)) => String::new(),
+        (_, Err(_)) if !wanted.exists() => " and wrote no report".to_owned(),
+        (_, Err(fault)) => format!(": {fault}"),
+    };
     let outcome = match ended {
         Ended::Stopped => {
             let _ = fs::remove_file(&log_path);
             return Ok(None);
         }
-        Ended::Exited(status) => without_report(&argv, status, &wanted, log),
+        Ended::Exited(status) => without_report(&argv, status, &fault, log),
         Ended::TimedOut => {
             let limit = unit.timeout.as_secs_f64();
             let tail = tail(log);
@@ -246,8 +261,10 @@ fn run_once(
         }
         Ended::Missing(program) => {
             let _ = fs::remove_file(&log_path);
-            let reason =
-                format!("{program} is not installed: scripts/setup installs what the suite needs");
+            let reason = format!(
+                "{program} is not installed: scripts/setup installs what the suite needs, with \
+                 --peers other benchmarks too"
+            );
             Outcome::Skipped { reason }
         }
         Ended::NotStarted(error) => Outcome::Failed {
@@ -257,15 +274,28 @@ fn run_once(
     Ok(Some(stand_in(unit, &argv, started, outcome)))
 }
 
-/// What to say of a process that ended without a readable report.
-fn without_report(argv: &[String], status: ExitStatus, wanted: &Path, log: File) -> Outcome {
-    let tail = tail(log);
-    let problem = match model::load(wanted) {
-        Err(error) if wanted.exists() => format!(": {error}"),
-        _ => " and wrote no report".to_owned(),
+/// What a peer printed, as a report of this machine.
+fn imported(
+    format: Format,
+    printed: &Path,
+    argv: &[String],
+    started: &str,
+) -> Result<Report, String> {
+    let text = fs::read_to_string(printed).map_err(|error| error.to_string())?;
+    let context = import::Context {
+        source: argv[0].clone(),
+        argv: argv.to_vec(),
+        started: Some(started.to_owned()),
+        ended: Some(program::now()),
+        host: Some(host::fingerprint()),
     };
-    let text = format!("{} ended with {status}{problem}{tail}", argv[0]);
-    if !wanted.exists() && status.code() == Some(program::EXIT_UNAVAILABLE.into()) {
+    import::import(&text, Some(format), &context).map_err(|error| error.to_string())
+}
+
+/// What to say of a process that ended without a readable report.
+fn without_report(argv: &[String], status: ExitStatus, fault: &str, log: File) -> Outcome {
+    let text = format!("{} ended with {status}{fault}{}", argv[0], tail(log));
+    if status.code() == Some(program::EXIT_UNAVAILABLE.into()) {
         return Outcome::Skipped { reason: text };
     }
     Outcome::Failed { error: text }
