@@ -7,12 +7,13 @@ use crate::metrics;
 use crate::side;
 use crate::spec::{NullArgs, RrArgs, Spec, StreamArgs};
 use crate::transport::null::NullFlow;
+use crate::transport::tcp;
 use crate::workload::rr::{Requester, Sizes};
 use crate::workload::{Shared, Vitals};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use reports::case::{Availability, Entry};
 use reports::measure::{self, Observer};
-use reports::model::Measurement;
+use reports::model::{Fact, Measurement};
 use std::net::{Ipv4Addr, TcpListener};
 
 /// A row of the table: the case, and the options it takes.
@@ -116,14 +117,28 @@ fn run_null(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement>
 }
 
 fn run_tcp_rr(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
-    metrics::request_response(&run_with_server(spec, observer)?)
+    let measurement = metrics::request_response(&run_with_server(spec, observer)?)?;
+    Ok(with_facts(measurement))
 }
 
 fn run_tcp_stream(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
     let Shape::Stream { direction, .. } = spec.test.shape else {
         anyhow::bail!("the stream case takes a stream");
     };
-    metrics::stream(&run_with_server(spec, observer)?, direction)
+    let measurement = metrics::stream(&run_with_server(spec, observer)?, direction)?;
+    Ok(with_facts(measurement))
+}
+
+/// Adds what the kernel chose by itself. Not a parameter: machines whose defaults differ may still
+/// be compared, and then the difference is shown.
+fn with_facts(mut measurement: Measurement) -> Measurement {
+    let chosen = match tcp::default_congestion_control() {
+        Fact::Known(name) => name.into(),
+        Fact::Unavailable { unavailable } => serde_json::json!({ "unavailable": unavailable }),
+    };
+    let name = "congestion_control".to_owned();
+    measurement.facts.insert(name, chosen);
+    measurement
 }
 
 fn run_with_server(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<client::Finished> {

@@ -6,7 +6,6 @@ use crate::control::message::{Direction, Shape, Test};
 use crate::size;
 use clap::Args;
 use reports::host::Host;
-use reports::model::Fact;
 use reports::program::{OutputArgs, Usage};
 use serde::{Serialize, Serializer};
 use std::path::PathBuf;
@@ -152,15 +151,13 @@ pub struct Spec {
     pub output: OutputArgs,
     /// Whether slices were asked to be shown.
     pub show_intervals: bool,
-    /// The congestion control of new sockets here.
-    pub congestion_control: Option<Fact<String>>,
     /// The server's machine, once the case has met it.
     pub server_host: OnceLock<Host>,
 }
 
 /// The report's parameters: what shapes the work, and nothing that does not.
 #[derive(Serialize)]
-struct Params<'a> {
+struct Params {
     #[serde(flatten)]
     shape: ShapeParams,
     flows: u32,
@@ -172,8 +169,6 @@ struct Params<'a> {
     omit_s: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    congestion_control: &'a Option<Fact<String>>,
 }
 
 #[derive(Serialize)]
@@ -225,7 +220,6 @@ impl Serialize for Spec {
                 Place::InProcess => "in_process",
                 Place::Remote { .. } => "remote",
             }),
-            congestion_control: &self.congestion_control,
         };
         params.serialize(serializer)
     }
@@ -272,9 +266,6 @@ fn spec(
     test.check().map_err(Usage)?;
     Ok(Spec {
         test,
-        congestion_control: place
-            .is_some()
-            .then(crate::transport::tcp::default_congestion_control),
         place,
         output,
         show_intervals: load.interval.is_some(),
