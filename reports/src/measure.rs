@@ -18,9 +18,7 @@ mod watch;
 pub use clock::{Clock, Ticks};
 pub use harness::{Totals, run};
 pub use latencies::Latencies;
-pub use metrics::{
-    cpu_metrics, decode_histogram, histogram_record, latency_metrics, percentile, rate_metrics,
-};
+pub use metrics::{decode_histogram, histogram_record, latency_metrics, percentile, rate_metrics};
 pub use recorder::{MAX_LATENCY_NS, Recorder, new_histogram};
 pub use stop::{install_signal_handlers, stop_requested};
 pub use thread::ThreadTotals;

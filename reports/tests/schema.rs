@@ -1,7 +1,10 @@
 //! The committed JSON Schema, the types, and what programs write must agree.
 
 use reports::case::{Availability, Entry};
-use reports::measure::{Limit, Observer, Plan, Recorder, Silent, Verified, Workload, run};
+use reports::measure::{
+    Limit, Observer, Plan, Recorder, Silent, Verified, Workload, histogram_record, latency_metrics,
+    rate_metrics, run,
+};
 use reports::model::{self, Case, Measurement, Report, Work};
 use reports::program::Session;
 use serde::Serialize;
@@ -41,7 +44,19 @@ fn measure(_: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
         interval: Duration::from_millis(10),
     };
     let totals = run(&plan, observer, |_| Ok(Box::new(Counting)))?;
-    Ok(totals.measurement("operation_ns", "operations_per_s"))
+    let mut metrics = rate_metrics("operations_per_s", totals.work, totals.elapsed_s);
+    metrics.extend(latency_metrics("operation_ns", &totals.latencies));
+    Ok(Measurement {
+        elapsed_s: totals.elapsed_s.into(),
+        work: totals.work.into(),
+        verified: totals.verified,
+        metrics,
+        facts: serde_json::Map::new(),
+        histograms: vec![histogram_record("operation_ns", &totals.latencies)],
+        intervals: totals.intervals,
+        counters: totals.counters,
+        validity: totals.validity,
+    })
 }
 
 /// One case of each outcome.

@@ -3,12 +3,11 @@
 
 use super::clock::{Clock, Ticks};
 use super::latencies::Latencies;
-use super::metrics::{cpu_metrics, histogram_record, latency_metrics, rate_metrics};
 use super::recorder::{Recorder, new_histogram};
 use super::thread::{Link, Slice, ThreadTotals, drive};
 use super::watch::{Cpu, Watch};
 use super::{Event, Limit, Observer, Phase, Plan, Verified, Workload};
-use crate::model::{Counter, Interval, Measurement, Severity, Validity, Work};
+use crate::model::{Counter, Interval, Severity, Validity, Work};
 use anyhow::Context;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
@@ -44,39 +43,6 @@ pub struct Totals {
     pub counters: Vec<Counter>,
     /// What disturbed the run.
     pub validity: Validity,
-}
-
-impl Totals {
-    /// The totals as a measurement: rates under `rate_name`, the distribution and its percentiles
-    /// under `latency_name`, CPU seconds and context switches, intervals, counters and flags. The
-    /// program adds what it alone knows.
-    #[must_use]
-    pub fn measurement(self, latency_name: &str, rate_name: &str) -> Measurement {
-        let mut metrics = rate_metrics(rate_name, self.work, self.elapsed_s);
-        metrics.extend(latency_metrics(latency_name, &self.latencies));
-        metrics.extend(cpu_metrics(self.cpu, self.work.ops));
-        let mut histograms = Vec::new();
-        if !self.latencies.is_empty() {
-            histograms.push(histogram_record(latency_name, &self.latencies));
-        }
-        for (name, histogram) in &self.extra {
-            metrics.extend(latency_metrics(name, histogram));
-            if !histogram.is_empty() {
-                histograms.push(histogram_record(name, histogram));
-            }
-        }
-        Measurement {
-            elapsed_s: self.elapsed_s.into(),
-            work: self.work.into(),
-            verified: self.verified,
-            metrics,
-            facts: serde_json::Map::new(),
-            histograms,
-            intervals: self.intervals,
-            counters: self.counters,
-            validity: self.validity,
-        }
-    }
 }
 
 /// Runs a case: builds one workload per thread, prepares all, drives them through ramp, warm-up

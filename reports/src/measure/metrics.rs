@@ -1,6 +1,5 @@
 //! From histograms and totals to metrics: every program names, rounds and refuses the same way.
 
-use super::watch::Cpu;
 use crate::model::{Aggregation, Direction, Fact, HistogramRecord, Metric, Unit, Work};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -94,40 +93,6 @@ pub fn rate_metrics(ops_name: &str, work: Work, elapsed_s: f64) -> Vec<Metric> {
         ));
     }
     metrics
-}
-
-/// CPU seconds of the measuring threads in user and kernel mode, and how often they were switched
-/// out. `ops` is the work they did.
-#[must_use]
-pub fn cpu_metrics(cpu: Cpu, ops: u64) -> Vec<Metric> {
-    let seconds = |name, value: f64| {
-        let direction = Direction::LowerIsBetter;
-        Metric::new(
-            name,
-            Aggregation::Total,
-            Unit::Seconds,
-            direction,
-            value,
-            ops,
-        )
-    };
-    let count = |name, value: u64| {
-        let direction = Direction::Neutral;
-        Metric::new(
-            name,
-            Aggregation::Total,
-            Unit::Count,
-            direction,
-            value as f64,
-            ops,
-        )
-    };
-    vec![
-        seconds("cpu_user_s", cpu.user_s),
-        seconds("cpu_system_s", cpu.system_s),
-        count("voluntary_context_switches", cpu.voluntary_switches),
-        count("involuntary_context_switches", cpu.involuntary_switches),
-    ]
 }
 
 /// A histogram as the report carries it.
