@@ -124,6 +124,7 @@ impl<'w> Driver<'w> {
             facts: facts(world, &results),
             histograms: vec![histogram_record(row.histogram, &results.histogram)],
             intervals: Vec::new(),
+            matrices: Vec::new(),
             counters,
             validity,
         }))

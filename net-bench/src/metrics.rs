@@ -27,6 +27,7 @@ fn timed(totals: &Totals, latency: &str, rate: &str) -> Measurement {
         facts: serde_json::Map::new(),
         histograms: vec![histogram_record(latency, &totals.latencies)],
         intervals: totals.intervals.clone(),
+        matrices: Vec::new(),
         counters: totals.counters.clone(),
         validity: totals.validity.clone(),
     }
@@ -197,6 +198,7 @@ pub fn stream(finished: &Finished, direction: Direction) -> anyhow::Result<Measu
         facts: serde_json::Map::new(),
         histograms: Vec::new(),
         intervals: intervals(&receivers),
+        matrices: Vec::new(),
         counters: totals.counters.clone(),
         validity,
     })

@@ -63,6 +63,7 @@ fn case(name: &str, latency_ns: f64) -> Case {
             p99_ns: None,
             max_ns: None,
         }],
+        matrices: Vec::new(),
         counters: Vec::new(),
         validity: Validity::default(),
     };

@@ -17,8 +17,8 @@ pub(crate) use check::check;
 pub use fact::Fact;
 pub use file::{LoadError, MAX_REPORT_BYTES, load, load_all, parse, to_json, write};
 pub use measurement::{
-    Aggregation, Counter, Direction, Flag, HistogramRecord, Interval, Measurement, Metric,
-    Severity, Unit, Validity, Work,
+    Aggregation, Counter, Direction, Flag, HistogramRecord, Interval, Matrix, MatrixNode,
+    Measurement, Metric, Severity, Unit, Validity, Work,
 };
 pub use run::{ClockRecord, Program, Run, Scheduler, Session};
 pub use schema::json_schema;

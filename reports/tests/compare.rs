@@ -44,6 +44,7 @@ fn write_runs(folder: &Path, count: u32, bandwidth: f64) {
             facts: serde_json::Map::new(),
             histograms: Vec::new(),
             intervals: Vec::new(),
+            matrices: Vec::new(),
             counters: Vec::new(),
             validity: Validity::default(),
         };

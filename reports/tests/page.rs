@@ -85,6 +85,7 @@ fn report(run: u64, host: &str) -> Report {
             facts: serde_json::Map::new(),
             histograms: vec![histogram_record("latency_ns", &histogram)],
             intervals: intervals.collect(),
+            matrices: Vec::new(),
             counters: Vec::new(),
             validity: Validity::default(),
         };

@@ -54,6 +54,7 @@ fn measure(_: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
         facts: serde_json::Map::new(),
         histograms: vec![histogram_record("operation_ns", &totals.latencies)],
         intervals: totals.intervals,
+        matrices: Vec::new(),
         counters: totals.counters,
         validity: totals.validity,
     })

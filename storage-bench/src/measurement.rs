@@ -39,6 +39,7 @@ pub fn of(
         facts: facts(target, evidence),
         validity,
         intervals: totals.intervals,
+        matrices: Vec::new(),
         counters: totals.counters,
     }
 }

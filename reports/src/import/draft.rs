@@ -45,6 +45,7 @@ impl Draft {
                 facts: Map::new(),
                 histograms: Vec::new(),
                 intervals: Vec::new(),
+                matrices: Vec::new(),
                 counters: Vec::new(),
                 validity: Validity::default(),
             },

@@ -1,6 +1,6 @@
 //! What a well-formed report must also satisfy: the rules that types alone cannot state.
 
-use super::{Measurement, Outcome, Report};
+use super::{Matrix, Measurement, Outcome, Report};
 
 /// Checks the rules of the model; the error names the path of the fault.
 pub(crate) fn check(report: &Report) -> Result<(), String> {
@@ -18,13 +18,14 @@ pub(crate) fn check(report: &Report) -> Result<(), String> {
             ));
         }
         if let Outcome::Measured(measurement) = &case.outcome {
-            check_measurement(measurement).map_err(|fault| format!("{path}.outcome.{fault}"))?;
+            check_measurement(measurement, report.hosts.len())
+                .map_err(|fault| format!("{path}.outcome.{fault}"))?;
         }
     }
     Ok(())
 }
 
-fn check_measurement(measurement: &Measurement) -> Result<(), String> {
+fn check_measurement(measurement: &Measurement, hosts: usize) -> Result<(), String> {
     if let Some(&elapsed_s) = measurement.elapsed_s.known()
         && elapsed_s < 0.0
     {
@@ -49,10 +50,38 @@ fn check_measurement(measurement: &Measurement) -> Result<(), String> {
             ));
         }
     }
+    for (index, matrix) in measurement.matrices.iter().enumerate() {
+        check_matrix(matrix, hosts).map_err(|fault| format!("matrices[{index}].{fault}"))?;
+    }
     for (index, interval) in measurement.intervals.iter().enumerate() {
         if interval.t1_s < interval.t0_s {
             return Err(format!("intervals[{index}]: it ends before it starts"));
         }
     }
     Ok(())
+}
+
+fn check_matrix(matrix: &Matrix, hosts: usize) -> Result<(), String> {
+    let nodes = matrix.nodes.len();
+    if let Some(at) = matrix
+        .nodes
+        .iter()
+        .position(|node| node.host as usize >= hosts)
+    {
+        return Err(format!(
+            "nodes[{at}].host: {} is none of the {hosts} hosts",
+            matrix.nodes[at].host
+        ));
+    }
+    if matrix.values.len() != nodes {
+        let rows = matrix.values.len();
+        return Err(format!("values: {rows} rows for {nodes} nodes"));
+    }
+    match matrix.values.iter().position(|row| row.len() != nodes) {
+        None => Ok(()),
+        Some(at) => Err(format!(
+            "values[{at}]: {} numbers for {nodes} nodes",
+            matrix.values[at].len()
+        )),
+    }
 }

@@ -64,6 +64,9 @@ pub struct Measurement {
     /// The window in slices, in order.
     #[serde(default)]
     pub intervals: Vec<Interval>,
+    /// Numbers between pairs of nodes or ranks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matrices: Vec<Matrix>,
     /// Counters of the machine before and after.
     #[serde(default)]
     pub counters: Vec<Counter>,
@@ -290,6 +293,33 @@ pub struct Interval {
     /// Largest latency of the slice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_ns: Option<f64>,
+}
+
+/// One metric between every pair of nodes or ranks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Matrix {
+    /// The metric's name: `latency_ns`, `bandwidth_bytes_per_s`.
+    pub name: String,
+    /// How the samples of a pair became one number.
+    pub aggregation: Aggregation,
+    /// The unit of the values.
+    pub unit: Unit,
+    /// Which way is better.
+    pub direction: Direction,
+    /// The nodes or ranks, in the order of rows and columns.
+    pub nodes: Vec<MatrixNode>,
+    /// `values[from][to]`; `null` for a pair that was not measured: a node with itself, or a pair
+    /// that failed, which a flag then names.
+    pub values: Vec<Vec<Option<f64>>>,
+}
+
+/// A row and column of a [`Matrix`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MatrixNode {
+    /// Its name: a host's, or host and rank.
+    pub name: String,
+    /// The index of its host among the report's hosts, which know its placement.
+    pub host: u32,
 }
 
 /// A counter of the machine, read before and after the measured window.

@@ -1,0 +1,27 @@
+//! `reports validate`.
+
+use clap::Args;
+use reports::model;
+use reports::program;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Args)]
+pub(crate) struct ValidateArgs {
+    /// Report files, or folders of them
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+}
+
+pub(crate) fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
+    let (reports, faults) = model::load_all(&args.paths);
+    for fault in &faults {
+        eprintln!("reports: {fault}");
+    }
+    program::print(&format!("{} valid, {} not\n", reports.len(), faults.len()))?;
+    Ok(ExitCode::from(if faults.is_empty() {
+        program::EXIT_MEASURED
+    } else {
+        program::EXIT_FAILED
+    }))
+}
