@@ -23,7 +23,7 @@ mod sockperf;
 mod text;
 
 use crate::host::Host;
-use crate::model::{self, Case, Fact, Outcome, Program, Report, Run, Schema};
+use crate::model::{self, Case, Fact, Outcome, Program, Report, Run, Schema, Unknown};
 use clap::ValueEnum;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -304,6 +304,7 @@ fn frame(format: Format, parsed: Parsed, text: &str, context: &Context) -> Repor
         run,
         hosts: vec![host],
         cases,
+        unknown: Unknown::default(),
     }
 }
 

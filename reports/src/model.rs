@@ -9,19 +9,27 @@
 mod check;
 mod fact;
 mod file;
+mod first_key;
 mod measurement;
+mod migrate;
+mod outcome;
+mod parse;
 mod run;
 mod schema;
+mod unknown;
 
 pub(crate) use check::check;
 pub use fact::Fact;
-pub use file::{LoadError, MAX_REPORT_BYTES, load, load_all, parse, to_json, write};
+pub use file::{MAX_REPORT_BYTES, load, load_all, write};
 pub use measurement::{
     Aggregation, Counter, Direction, Flag, HistogramRecord, Interval, Matrix, MatrixNode,
-    Measurement, Metric, Severity, Unit, Validity, Work,
+    Measurement, Metric, Severity, Unit, Validity, ValidityStatus, Work,
 };
+pub use outcome::{Outcome, Unavailable};
+pub use parse::{LoadError, parse, to_json, to_value};
 pub use run::{ClockRecord, Program, Run, Scheduler, Session};
 pub use schema::json_schema;
+pub use unknown::Unknown;
 
 use crate::host::Host;
 use schemars::JsonSchema;
@@ -34,7 +42,7 @@ use std::fmt;
 pub const SCHEMA_NAME: &str = "hpc-bench-report";
 
 /// The version of the report format this build writes, and the newest it reads.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Which format a report is in. The first thing read, before anything else is believed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -67,6 +75,9 @@ pub struct Report {
     pub hosts: Vec<Host>,
     /// One case per benchmark point (a size of a sweep is a point).
     pub cases: Vec<Case>,
+    /// Fields that this build does not know, kept for whoever wrote them.
+    #[serde(skip)]
+    pub unknown: Unknown,
 }
 
 /// One benchmark point and what came of it.
@@ -142,56 +153,3 @@ pub fn definition_hash(id: &str, definition: &str) -> String {
         .map(|byte| format!("{byte:02x}"))
         .collect()
 }
-
-/// What came of a case. There is no fourth way, and none of them is silent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "status", rename_all = "snake_case")]
-pub enum Outcome {
-    /// It ran, was verified, and these are the numbers.
-    Measured(Box<Measurement>),
-    /// It cannot run here.
-    Skipped {
-        /// Why, and what would make it run.
-        reason: String,
-    },
-    /// It should have run and did not.
-    Failed {
-        /// What was tried, on what, what happened and what to do.
-        error: String,
-    },
-}
-
-impl Outcome {
-    /// The outcome of trying: an error that carries [`Unavailable`] is a skip, any other a failure.
-    #[must_use]
-    pub fn of(result: anyhow::Result<Measurement>) -> Self {
-        match result {
-            Ok(measurement) => Self::Measured(Box::new(measurement)),
-            Err(error) => match error.downcast_ref::<Unavailable>() {
-                Some(_) => Self::Skipped {
-                    reason: format!("{error:#}"),
-                },
-                None => Self::Failed {
-                    error: format!("{error:#}"),
-                },
-            },
-        }
-    }
-
-    /// The measurement, if there is one.
-    #[must_use]
-    pub fn measurement(&self) -> Option<&Measurement> {
-        match self {
-            Self::Measured(measurement) => Some(measurement),
-            Self::Skipped { .. } | Self::Failed { .. } => None,
-        }
-    }
-}
-
-/// The error that means "this cannot run here": it turns a case into [`Outcome::Skipped`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unavailable: {0}")]
-pub struct Unavailable(
-    /// Why, and what would make it run.
-    pub String,
-);

@@ -123,6 +123,7 @@ impl Session {
             run,
             hosts,
             cases,
+            unknown: model::Unknown::default(),
         }
     }
 }

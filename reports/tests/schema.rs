@@ -5,12 +5,14 @@ use reports::measure::{
     Limit, Observer, Plan, Recorder, Silent, Verified, Workload, histogram_record, latency_metrics,
     rate_metrics, run,
 };
-use reports::model::{self, Case, Measurement, Report, Work};
+use reports::model::{self, Case, Measurement, Report, ValidityStatus, Work};
 use reports::program::Session;
 use serde::Serialize;
+use serde_json::Value;
+use std::path::Path;
 use std::time::Duration;
 
-const COMMITTED: &str = include_str!("../schema/report-v1.schema.json");
+const COMMITTED: &str = include_str!("../schema/report-v2.schema.json");
 
 #[derive(Serialize)]
 struct Spec {
@@ -127,4 +129,134 @@ fn a_report_survives_its_file() {
         1,
         "nothing else is left"
     );
+}
+
+/// Written by the last build of version 1, a loopback run.
+const VERSION_1: &str = include_str!("../schema/fixtures/report-v1.json");
+
+#[test]
+fn version_1_is_read_and_becomes_the_current_version() {
+    let frozen = serde_json::from_str(include_str!("../schema/report-v1.schema.json"));
+    let frozen = jsonschema::validator_for(&frozen.expect("JSON")).expect("a schema");
+    let mut old: Value = serde_json::from_str(VERSION_1).expect("JSON");
+    let report = parse(VERSION_1).expect("it is migrated");
+    let measured = report.cases[0].outcome.measurement().expect("measured");
+    assert_eq!(measured.validity.status, ValidityStatus::Valid);
+
+    let flag = serde_json::json!({"code": "x", "severity": "degraded", "evidence": "seen"});
+    old["cases"][0]["outcome"]["validity"]["flags"] = vec![flag].into();
+    assert!(frozen.is_valid(&old), "the fixture is of version 1");
+    let report = parse(&old.to_string()).expect("it is migrated");
+    assert_eq!(report.schema.version, model::SCHEMA_VERSION);
+    let measured = report.cases[0].outcome.measurement().expect("measured");
+    assert_eq!(measured.validity.status, ValidityStatus::Degraded);
+    assert_eq!(
+        parse(&model::to_json(&report)).expect("well-formed"),
+        report
+    );
+
+    let mut broken = old.clone();
+    broken["cases"][0]["outcome"]["validity"] = Value::Null;
+    let fault = parse(&broken.to_string()).expect_err("no validity");
+    assert!(
+        fault.contains("cases[0].outcome.validity: missing"),
+        "{fault}"
+    );
+    let mut zero = old;
+    zero["schema"]["version"] = 0.into();
+    let fault = parse(&zero.to_string()).expect_err("no such version");
+    assert!(fault.contains("schema.version: 0"), "{fault}");
+}
+
+#[test]
+fn unknown_fields_survive_at_every_depth() {
+    let mut value = model::to_value(&report());
+    let places = [
+        "/colour",
+        "/run/colour",
+        "/hosts/0/colour",
+        "/hosts/0/cpu/colour",
+        "/cases/0/colour",
+        "/cases/0/outcome/colour",
+        "/cases/1/outcome/colour",
+        "/cases/0/outcome/metrics/0/colour",
+        "/cases/0/outcome/validity/colour",
+    ];
+    for place in places {
+        let (parent, key) = place.rsplit_once('/').expect("a path");
+        let parent = value.pointer_mut(parent).expect("it is there");
+        parent[key] = serde_json::json!({"of": ["the", "future"]});
+    }
+    // Inside a fact as well, wherever this machine has one that is known.
+    if value.pointer("/hosts/0/nics/0").is_some() {
+        value["hosts"][0]["nics"][0]["colour"] = "blue".into();
+    }
+    let read = parse(&value.to_string()).expect("unknown fields are no fault");
+    assert!(
+        read.unknown
+            .paths()
+            .contains(&"hosts[0].cpu.colour".to_owned())
+    );
+    assert_eq!(model::to_value(&read), value);
+    assert_eq!(parse(&model::to_json(&read)).expect("again"), read);
+}
+
+#[test]
+fn faults_are_named_by_their_path() {
+    let faulty = |pointer: &str, value: Value| {
+        let mut report = model::to_value(&report());
+        *report.pointer_mut(pointer).expect(pointer) = value;
+        parse(&report.to_string()).expect_err(pointer)
+    };
+    for (pointer, value, expected) in [
+        ("/hosts", 3.into(), "hosts: "),
+        ("/hosts/0/name", 3.into(), "hosts[0].name: "),
+        (
+            "/hosts/0/memory/total_bytes",
+            "much".into(),
+            "hosts[0].memory.total_bytes: ",
+        ),
+        (
+            "/cases/0/outcome/metrics/0/unit",
+            "furlongs".into(),
+            "outcome.metrics[0].unit: ",
+        ),
+        (
+            "/cases/0/outcome/metrics/0/value",
+            "x".into(),
+            "outcome.metrics[0].value: ",
+        ),
+        (
+            "/cases/0/outcome/status",
+            "passed".into(),
+            "cases[0].outcome.status: ",
+        ),
+        (
+            "/cases/1/outcome/reason",
+            Value::Null,
+            "cases[1].outcome.reason: ",
+        ),
+        (
+            "/cases/0/outcome/validity/status",
+            "invalid".into(),
+            "validity.status: Invalid",
+        ),
+        ("/run/seed", serde_json::json!([1]), "run.seed: "),
+    ] {
+        let fault = faulty(pointer, value);
+        assert!(fault.contains(expected), "{pointer}: {fault}");
+    }
+    let text = model::to_json(&report()).replacen("\"cases\"", "\"extra\": 1e999, \"cases\"", 1);
+    let fault = parse(&text).expect_err("infinity");
+    assert!(fault.contains("out of range"), "{fault}");
+    let text = model::to_json(&report()) + "{}";
+    assert!(parse(&text).expect_err("twice").contains("trailing"));
+    let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+    let text =
+        model::to_json(&report()).replacen("\"cases\"", &format!("\"x\": {deep}, \"cases\""), 1);
+    assert!(parse(&text).expect_err("deep").contains("recursion"));
+}
+
+fn parse(text: &str) -> Result<Report, String> {
+    model::parse(text, Path::new("report.json")).map_err(|error| error.to_string())
 }

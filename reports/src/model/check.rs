@@ -34,6 +34,15 @@ fn check_measurement(measurement: &Measurement, hosts: usize) -> Result<(), Stri
     if measurement.verified.trim().is_empty() {
         return Err("verified: empty, but a measured case verified something".to_owned());
     }
+    let validity = &measurement.validity;
+    let expected = validity.flags.iter().map(|flag| flag.severity.into()).max();
+    if validity.status != expected.unwrap_or_default() {
+        return Err(format!(
+            "validity.status: {:?} stands there, the flags come to {:?}",
+            validity.status,
+            expected.unwrap_or_default()
+        ));
+    }
     let mut keys: Vec<String> = measurement.metrics.iter().map(super::Metric::key).collect();
     keys.sort_unstable();
     if let Some(twice) = keys.windows(2).find(|pair| pair[0] == pair[1]) {

@@ -1,65 +1,13 @@
 //! Reports as files: read with suspicion, written whole or not at all.
 
-use super::{Report, SCHEMA_NAME, SCHEMA_VERSION, Schema};
-use serde::Deserialize;
+use super::Report;
+use super::parse::{LoadError, parse};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The largest report that is read, in bytes. A run over 512 ranks stays below 64 MiB.
 pub const MAX_REPORT_BYTES: u64 = 256 << 20;
-
-/// Why a report could not be read. Each names the file, what is wrong, and where.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The file could not be opened or read.
-    #[error("cannot read {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The file is larger than [`MAX_REPORT_BYTES`].
-    #[error("{path} is larger than {MAX_REPORT_BYTES} bytes, the limit for a report")]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The text is not JSON, or not a report.
-    #[error("{path} is not a report: {reason}")]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What was expected, and at which line and column.
-        reason: String,
-    },
-    /// The text is JSON of another kind.
-    #[error("{path} is not a report of this suite: schema.name is {found:?}, not {SCHEMA_NAME:?}")]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// The name found.
-        found: String,
-    },
-    /// A folder has no reports.
-    #[error("the folder {path} holds no reports (*.json, or runs/*.json of a session)")]
-    EmptyFolder {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The report was written by a newer version of the suite.
-    #[error(
-        "{path} has schema version {found}; this build reads versions up to {SCHEMA_VERSION}: \
-         use a newer build of `reports`"
-    )]
-    Future {
-        /// The file.
-        path: PathBuf,
-        /// The version found.
-        found: u32,
-    },
-}
 
 /// Reads a report from a file.
 ///
@@ -93,26 +41,77 @@ pub fn load(path: &Path) -> Result<Report, LoadError> {
     parse(&text, path)
 }
 
-/// Reads every report in the given files and folders; a folder stands for its `.json` files, a
-/// session's folder for those in `runs`. What cannot be read is returned beside what can.
+/// Reads every report in the given files, folders and glob patterns; a folder stands for its
+/// `.json` files, a session's folder for those in `runs`. What cannot be read is returned beside
+/// what can. The order is that of the paths and names, whatever the number of threads.
 pub fn load_all(paths: &[PathBuf]) -> (Vec<Report>, Vec<LoadError>) {
-    let mut reports = Vec::new();
-    let mut faults = Vec::new();
+    let mut files = Vec::new();
     for path in paths {
-        let files = if path.is_dir() {
-            files_in(path)
-        } else {
-            Ok(vec![path.clone()])
-        };
-        match files {
-            Ok(files) => files.iter().for_each(|file| match load(file) {
-                Ok(report) => reports.push(report),
-                Err(error) => faults.push(error),
-            }),
-            Err(error) => faults.push(error),
+        match files_of(path) {
+            Ok(found) => files.extend(found.into_iter().map(Ok)),
+            Err(error) => files.push(Err(error)),
         }
     }
-    (reports, faults)
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = files.len().div_ceil(threads).max(1);
+    let mut loaded: Vec<Result<Report, LoadError>> = Vec::with_capacity(files.len());
+    std::thread::scope(|scope| {
+        let mut workers = Vec::new();
+        let mut rest = files.into_iter().peekable();
+        while rest.peek().is_some() {
+            let files: Vec<_> = rest.by_ref().take(share).collect();
+            workers.push(scope.spawn(move || {
+                let loaded = files.into_iter().map(|file| load(&file?));
+                loaded.collect::<Vec<_>>()
+            }));
+        }
+        for worker in workers {
+            // A worker does nothing but load, which returns its faults.
+            loaded.extend(worker.join().expect("loading does not panic"));
+        }
+    });
+    let mut faults = Vec::new();
+    let good = loaded.into_iter().filter_map(|one| match one {
+        Ok(report) => Some(report),
+        Err(error) => {
+            faults.push(error);
+            None
+        }
+    });
+    (good.collect(), faults)
+}
+
+/// The files that a path on the command line stands for.
+fn files_of(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    if path.is_dir() {
+        return files_in(path);
+    }
+    let pattern = path.to_str().filter(|text| text.contains(['*', '?', '[']));
+    match pattern {
+        Some(pattern) if !path.exists() => matching(pattern),
+        _ => Ok(vec![path.to_owned()]),
+    }
+}
+
+/// The files that match a pattern that no shell has expanded; of a folder that matches, its files.
+fn matching(pattern: &str) -> Result<Vec<PathBuf>, LoadError> {
+    let fault = |reason: String| LoadError::Pattern {
+        pattern: pattern.to_owned(),
+        reason,
+    };
+    let mut files = Vec::new();
+    for found in glob::glob(pattern).map_err(|error| fault(error.to_string()))? {
+        let found = found.map_err(|error| fault(error.to_string()))?;
+        if found.is_dir() {
+            files.extend(files_in(&found)?);
+        } else {
+            files.push(found);
+        }
+    }
+    if files.is_empty() {
+        return Err(fault("no file matches it".to_owned()));
+    }
+    Ok(files)
 }
 
 fn files_in(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
@@ -140,57 +139,6 @@ fn files_in(dir: &Path) -> Result<Vec<PathBuf>, LoadError> {
     }
     files.sort();
     Ok(files)
-}
-
-/// Reads a report from text; `path` is used in errors only.
-///
-/// # Errors
-/// [`LoadError`], which names the file, the fault and its place.
-pub fn parse(text: &str, path: &Path) -> Result<Report, LoadError> {
-    // The schema is read first and alone: a report of another version may differ anywhere else.
-    #[derive(Deserialize)]
-    struct Envelope {
-        schema: Schema,
-    }
-    let malformed = |error: serde_json::Error| {
-        let reason = match error.classify() {
-            serde_json::error::Category::Eof if text.trim().is_empty() => "it is empty".to_owned(),
-            serde_json::error::Category::Eof => format!("it is truncated: {error}"),
-            _ => error.to_string(),
-        };
-        LoadError::Malformed {
-            path: path.to_owned(),
-            reason,
-        }
-    };
-    let Envelope { schema } = serde_json::from_str(text).map_err(malformed)?;
-    if schema.name != SCHEMA_NAME {
-        return Err(LoadError::Foreign {
-            path: path.to_owned(),
-            found: schema.name,
-        });
-    }
-    if schema.version > SCHEMA_VERSION {
-        return Err(LoadError::Future {
-            path: path.to_owned(),
-            found: schema.version,
-        });
-    }
-    let report: Report = serde_json::from_str(text).map_err(malformed)?;
-    super::check::check(&report).map_err(|reason| LoadError::Malformed {
-        path: path.to_owned(),
-        reason,
-    })?;
-    Ok(report)
-}
-
-/// The report as indented JSON with a final newline.
-#[must_use]
-pub fn to_json(report: &Report) -> String {
-    // Every map in the model has string keys and no value of it can fail to serialise.
-    let mut text = serde_json::to_string_pretty(report).expect("a report always serialises");
-    text.push('\n');
-    text
 }
 
 /// Writes text to a file whole or not at all: a reader never sees half a report, and a full disk

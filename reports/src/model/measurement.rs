@@ -338,6 +338,8 @@ pub struct Counter {
 /// How far numbers may be trusted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Validity {
+    /// What the flags come to.
+    pub status: ValidityStatus,
     /// Everything that speaks against them, with evidence. Empty: nothing found.
     pub flags: Vec<Flag>,
 }
@@ -345,6 +347,7 @@ pub struct Validity {
 impl Validity {
     /// Adds a flag.
     pub fn flag(&mut self, severity: Severity, code: &str, evidence: impl Into<String>) {
+        self.status = self.status.max(severity.into());
         self.flags.push(Flag {
             code: code.to_owned(),
             severity,
@@ -362,6 +365,42 @@ impl Validity {
     #[must_use]
     pub fn is_invalid(&self) -> bool {
         self.worst() == Some(Severity::Invalid)
+    }
+}
+
+/// What all flags together mean for the numbers.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum ValidityStatus {
+    /// The numbers stand.
+    #[default]
+    Valid,
+    /// They stand for less than they seem to.
+    Degraded,
+    /// They do not stand.
+    Invalid,
+}
+
+impl From<Severity> for ValidityStatus {
+    fn from(severity: Severity) -> Self {
+        match severity {
+            Severity::Info => Self::Valid,
+            Severity::Degraded => Self::Degraded,
+            Severity::Invalid => Self::Invalid,
+        }
     }
 }
 
