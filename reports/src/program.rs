@@ -190,12 +190,20 @@ const RELEVANT: [&str; 12] = [
 fn relevant_environment(
     variables: impl Iterator<Item = (String, String)>,
 ) -> BTreeMap<String, String> {
-    // Launchers put their own addresses into such variables too; they say nothing about the run
-    // and differ each time, which would make equal runs look different.
+    // What Open MPI's launcher sets by itself says nothing about the run and differs each time,
+    // which would make equal runs look different.
+    let own = [
+        "OMPI_MCA_ess",
+        "OMPI_MCA_initial_wdir",
+        "OMPI_MCA_orte_",
+        "OMPI_MCA_pmix",
+        "OMPI_MCA_shmem_RUNTIME_QUERY_hint",
+        "PMIX_MCA_mca_base_component_show_load_errors",
+    ];
+    let secret = ["_uri", "_URI", "_jobid", "_vpid", "_secret"];
     let noise = |name: &str| {
-        ["_uri", "_URI", "_jobid", "_vpid", "orte_", "_secret"]
-            .iter()
-            .any(|part| name.contains(part))
+        own.iter().any(|prefix| name.starts_with(prefix))
+            || secret.iter().any(|part| name.contains(part))
     };
     variables
         .filter(|(name, _)| RELEVANT.iter().any(|prefix| name.starts_with(prefix)) && !noise(name))
@@ -446,12 +454,17 @@ mod tests {
             ("FI_PROVIDER", "efa"),
             ("HOME", "/root"),
             ("OMPI_MCA_orte_hnp_uri", "x"),
+            ("OMPI_MCA_initial_wdir", "/home/user"),
+            ("OMPI_MCA_btl", "tcp,self"),
         ];
         let kept = relevant_environment(
             variables
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
         );
-        assert_eq!(kept.keys().collect::<Vec<_>>(), ["FI_PROVIDER"]);
+        assert_eq!(
+            kept.keys().collect::<Vec<_>>(),
+            ["FI_PROVIDER", "OMPI_MCA_btl"]
+        );
     }
 }
