@@ -4,6 +4,7 @@ pub(crate) mod compare;
 pub(crate) mod env;
 pub(crate) mod html;
 pub(crate) mod import;
+pub(crate) mod rank;
 pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod validate;

@@ -11,6 +11,7 @@
 //! others as two independent groups.
 
 pub mod environment;
+pub(crate) mod fields;
 pub mod gate;
 mod judge;
 mod matching;
@@ -18,6 +19,7 @@ mod matching;
 pub use environment::{Axis, Class, Difference};
 pub use gate::{Gate, GateError};
 pub use judge::{Effect, MetricComparison, Scale, Side, Verdict};
+pub(crate) use judge::{MIN_RUNS, detectable};
 pub use matching::{Blocked, LeftOut};
 
 use crate::model::Report;

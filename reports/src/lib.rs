@@ -20,6 +20,7 @@ pub mod import;
 pub mod measure;
 pub mod model;
 pub mod program;
+pub mod rank;
 pub mod ratios;
 pub mod render;
 pub mod stats;

@@ -3,6 +3,7 @@
 pub mod compare;
 pub mod html;
 pub mod progress;
+pub mod rank;
 pub mod table;
 pub mod terminal;
 pub mod units;

@@ -1,14 +1,10 @@
-//! What differs between the environments of two groups of runs, field by field.
-//!
-//! Hosts are compared in their serialised form, so that a field added to the fingerprint is
-//! compared from its first day. A run's command line and seed are not: what they shape stands in
-//! the parameters.
+//! What differs between the environments of groups of runs, field by field, and what that means.
 
+use super::fields::{Surroundings, Values, fact_fields, gather};
 use super::matching::Run;
 use crate::model::Report;
 use serde::Serialize;
-use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -168,9 +164,6 @@ impl Axis {
     }
 }
 
-type Fields = BTreeMap<String, String>;
-type Values = BTreeMap<String, BTreeSet<String>>;
-
 /// The environments of two groups: each field with every value it has among the runs.
 pub(super) struct Environments {
     sides: [Values; 2],
@@ -179,7 +172,7 @@ pub(super) struct Environments {
 impl Environments {
     pub(super) fn of(a: &[Report], b: &[Report]) -> Self {
         Self {
-            sides: [a, b].map(values),
+            sides: [a, b].map(|reports| Surroundings::of(reports).values(0..reports.len())),
         }
     }
 
@@ -198,129 +191,31 @@ impl Environments {
     }
 }
 
-fn values(reports: &[Report]) -> Values {
-    // Most runs of a group share their environment to the letter: each is taken apart once.
-    let mut distinct: HashMap<String, Value> = HashMap::new();
-    for report in reports {
-        let environment = of_run(report);
-        distinct
-            .entry(environment.to_string())
-            .or_insert(environment);
-    }
-    let mut values = Values::new();
-    for environment in distinct.values() {
-        for (field, value) in fields_of_run(environment) {
-            values.entry(field).or_default().insert(value);
-        }
-    }
-    values
-}
-
-/// Everything around a run that may shape its numbers.
-fn of_run(report: &Report) -> Value {
-    let mut program = serde_json::to_value(&report.program).unwrap_or_default();
-    if let Some(program) = program.as_object_mut() {
-        // The benchmark's id begins with it.
-        program.remove("name");
-    }
-    let mut scheduler = serde_json::to_value(&report.run.scheduler).unwrap_or_default();
-    if let Some(scheduler) = scheduler.as_object_mut() {
-        // How many nodes took part is judged by the hosts, and blocks.
-        scheduler.remove("nodes");
-    }
-    // The calibrated frequency and the drift differ from run to run; the source and the reason for
-    // it do not.
-    let clock = report.run.clock.known().map_or_else(
-        || serde_json::json!(report.run.clock),
-        |clock| serde_json::json!({"source": clock.source, "note": clock.note}),
-    );
-    serde_json::json!({
-        "hosts": report.hosts,
-        "run": {
-            "program": program,
-            "environment": report.run.environment,
-            "clock": clock,
-            "scheduler": scheduler,
-        },
-    })
-}
-
-fn fields_of_run(environment: &Value) -> Fields {
-    let mut fields = Fields::new();
-    flatten("", &environment["run"], &mut fields);
-    let hosts: Vec<Fields> = environment["hosts"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|host| {
-            let mut fields = Fields::new();
-            flatten("", host, &mut fields);
-            fields
-        })
-        .collect();
-    let names: BTreeSet<&String> = hosts.iter().flat_map(BTreeMap::keys).collect();
-    for name in names {
-        let of_hosts = hosts
-            .iter()
-            .map(|host| host.get(name).map_or("absent", String::as_str));
-        fields.insert(name.clone(), together(of_hosts.collect()));
-    }
-    fields
-}
-
-/// One value for all hosts. With two hosts their order tells client from server; with more, what
-/// counts is how many hosts have which value.
-fn together(of_hosts: Vec<&str>) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for value in &of_hosts {
-        *counts.entry(value).or_default() += 1;
-    }
-    match of_hosts.as_slice() {
-        [value, ..] if counts.len() == 1 => (*value).to_owned(),
-        [first, second] => format!("{first} / {second}"),
-        _ => {
-            let counted: Vec<String> = counts
-                .iter()
-                .map(|(value, count)| format!("{count} × {value}"))
-                .collect();
-            counted.join(", ")
-        }
-    }
-}
-
-/// Writes down every leaf under its path. Items of a list go by their name where they have one.
-fn flatten(path: &str, value: &Value, into: &mut Fields) {
-    let below = |name: &str| match path {
-        "" => name.to_owned(),
-        path => format!("{path}.{name}"),
+/// The confounders among several groups, each with the values of every group, in their order.
+pub(crate) fn confounders_among(
+    groups: &[Values],
+    axes: &[Axis],
+) -> Vec<(String, Vec<BTreeSet<String>>)> {
+    let Some((first, others)) = groups.split_first() else {
+        return Vec::new();
     };
-    match value {
-        Value::Object(map) => match (map.len(), map.get("unavailable")) {
-            (1, Some(reason)) => {
-                let reason = reason.as_str().unwrap_or_default();
-                into.insert(path.to_owned(), format!("unavailable: {reason}"));
-            }
-            // An empty map has no field, so that its first one differs under its own name.
-            (0, _) => {}
-            _ => map
-                .iter()
-                .for_each(|(name, value)| flatten(&below(name), value, into)),
-        },
-        Value::Array(items) if items.is_empty() => {
-            into.insert(path.to_owned(), "none".to_owned());
-        }
-        Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
-            into.insert(path.to_owned(), value.to_string());
-        }
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                let name = item["name"].as_str().map(str::to_owned);
-                flatten(&below(&name.unwrap_or(index.to_string())), item, into);
-            }
-        }
-        Value::String(text) => drop(into.insert(path.to_owned(), text.clone())),
-        other => drop(into.insert(path.to_owned(), other.to_string())),
-    }
+    let fields: BTreeSet<String> = others
+        .iter()
+        .flat_map(|other| differences(first, other, axes))
+        .filter(|difference| difference.class == Class::Confounder)
+        .map(|difference| difference.field)
+        .collect();
+    let absent = || BTreeSet::from(["absent".to_owned()]);
+    let values = |field: &String| {
+        groups
+            .iter()
+            .map(|group| group.get(field).cloned().unwrap_or_else(absent))
+            .collect()
+    };
+    fields
+        .into_iter()
+        .map(|field| (field.clone(), values(&field)))
+        .collect()
 }
 
 fn differences(a: &Values, b: &Values, axes: &[Axis]) -> Vec<Difference> {
@@ -401,13 +296,7 @@ pub(super) fn fact_differences(sides: &[Vec<Run<'_>>; 2], axes: &[Axis]) -> Vec<
     let [a, b] = sides.each_ref().map(|runs| {
         let mut values = Values::new();
         for run in runs {
-            let mut fields = Fields::new();
-            for (name, value) in &run.measurement.facts {
-                flatten(&format!("facts.{name}"), value, &mut fields);
-            }
-            for (field, value) in fields {
-                values.entry(field).or_default().insert(value);
-            }
+            gather(&mut values, fact_fields(&run.measurement.facts));
         }
         values
     });
@@ -429,34 +318,6 @@ mod tests {
         assert!(!axis("release").covers("kernel.release_notes"));
         assert!(!axis("cpu.model").covers("model"));
         assert!("a..b".parse::<Axis>().is_err() && "".parse::<Axis>().is_err());
-    }
-
-    #[test]
-    fn hosts_are_taken_together_by_their_number() {
-        assert_eq!(together(vec!["a", "a", "a"]), "a");
-        assert_eq!(together(vec!["b", "a"]), "b / a");
-        assert_eq!(together(vec!["b", "a", "b"]), "1 × a, 2 × b");
-    }
-
-    #[test]
-    fn lists_go_by_name_and_unknown_values_keep_their_reason() {
-        let value = serde_json::json!({
-            "nics": [{"name": "eth0", "mtu_bytes": 9001}, {"name": "eth1", "mtu_bytes": 1500}],
-            "rdma": [], "cpus": ["0", "1"], "cloud": {"unavailable": "no metadata"},
-        });
-        let mut fields = Fields::new();
-        flatten("", &value, &mut fields);
-        let expected = [
-            ("cloud", "unavailable: no metadata"),
-            ("cpus", "[\"0\",\"1\"]"),
-            ("nics.eth0.mtu_bytes", "9001"),
-            ("nics.eth0.name", "eth0"),
-            ("nics.eth1.mtu_bytes", "1500"),
-            ("nics.eth1.name", "eth1"),
-            ("rdma", "none"),
-        ];
-        let expected = expected.map(|(field, value)| (field.to_owned(), value.to_owned()));
-        assert_eq!(fields, Fields::from(expected));
     }
 
     #[test]

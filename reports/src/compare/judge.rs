@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The fewest runs a side: with three, no rank test reaches 5 %.
-const MIN_RUNS: usize = 4;
+pub(crate) const MIN_RUNS: usize = 4;
 /// The fewest pairs for which the signed-rank test reaches 5 %; fewer are compared as groups.
 const MIN_PAIRS: usize = 6;
 
@@ -56,6 +56,45 @@ pub struct Effect {
     pub high: f64,
     /// The interval's coverage.
     pub coverage: f64,
+}
+
+impl Effect {
+    /// How the runs of B stand to those of A, as two independent groups: the ratio where every
+    /// number is positive, else the difference. `None` if there are too few runs for an interval.
+    pub(crate) fn of_groups(a: &Runs, b: &Runs) -> Option<Self> {
+        let (scale, a, b) = on_scale(a, b);
+        mann_whitney::shift(&a, &b).map(|shift| effect(scale, shift))
+    }
+
+    /// The value that means that nothing differs.
+    #[must_use]
+    pub fn nothing(&self) -> f64 {
+        match self.scale {
+            Scale::Ratio => 1.0,
+            Scale::Difference => 0.0,
+        }
+    }
+
+    /// Whether the interval excludes that nothing differs.
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        self.low > self.nothing() || self.high < self.nothing()
+    }
+}
+
+/// The smallest relative change (or difference, on that scale) between two independent groups that
+/// would have been found with a chance of 80 %.
+pub(crate) fn detectable(a: &Runs, b: &Runs) -> Option<f64> {
+    let (scale, a, b) = on_scale(a, b);
+    power::detectable_shift(&a, &b).map(|shift| relative(scale, shift))
+}
+
+/// Both groups on logarithms if each number has one, so that a shift is a ratio.
+fn on_scale(a: &Runs, b: &Runs) -> (Scale, Runs, Runs) {
+    match a.ln().zip(b.ln()) {
+        Some((a, b)) => (Scale::Ratio, a, b),
+        None => (Scale::Difference, a.clone(), b.clone()),
+    }
 }
 
 /// One side's runs of a metric.
@@ -137,15 +176,10 @@ impl MetricComparison {
         let (Some(effect), Some(p_value)) = (self.effect, self.adjusted_p_value) else {
             return;
         };
-        let nothing = match effect.scale {
-            Scale::Ratio => 1.0,
-            Scale::Difference => 0.0,
-        };
-        let excluded = effect.low > nothing || effect.high < nothing;
         self.observed = match self.worse_sign() {
-            _ if !excluded || p_value > ALPHA => Verdict::Same,
+            _ if !effect.is_clear() || p_value > ALPHA => Verdict::Same,
             None => Verdict::Differs,
-            Some(sign) if (effect.value - nothing) * sign > 0.0 => Verdict::Worse,
+            Some(sign) if (effect.value - effect.nothing()) * sign > 0.0 => Verdict::Worse,
             Some(_) => Verdict::Better,
         };
         self.verdict = match self.observed {
@@ -336,13 +370,11 @@ fn as_groups(
         )
     };
     let (a, b) = (runs(&numbers[0])?, runs(&numbers[1])?);
-    let logs = a.ln().zip(b.ln());
-    let scale = scale(logs.is_some());
-    let (a, b) = logs.unwrap_or((a, b));
-    judged.effect = mann_whitney::shift(&a, &b).map(|shift| effect(scale, shift));
+    judged.effect = Effect::of_groups(&a, &b);
     judged.p_value = mann_whitney::test(&a, &b).map(|test| test.p_value);
+    judged.detectable = detectable(&a, &b);
+    let (scale, a, b) = on_scale(&a, &b);
     judged.cross_check = student::welch(&a, &b).map(|(_, shift)| effect(scale, shift));
-    judged.detectable = power::detectable_shift(&a, &b).map(|d| relative(scale, d));
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! Order statistics: the median of a few runs and the interval that needs no assumption.
 
+use serde::Serialize;
+
 /// The median of the values, the mean of the two middle ones for an even count; `None` of none.
 ///
 /// The values must be finite, as every number in a report is.
@@ -15,7 +17,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
 }
 
 /// A confidence interval for the median.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct MedianInterval {
     /// Lower end: an order statistic of the sample.
     pub low: f64,
