@@ -27,6 +27,9 @@ enum Command {
     /// Compare two groups of runs: environments first, then every metric with interval and verdict
     #[command(after_help = cli::compare::HELP)]
     Compare(cli::compare::CompareArgs),
+    /// Follow results over time: since when a number is what it is, and what changed with it
+    #[command(after_help = cli::trend::HELP, args_conflicts_with_subcommands = true)]
+    Trend(cli::trend::TrendArgs),
     /// Check that files are well-formed reports
     Validate(cli::validate::ValidateArgs),
     /// Show what this machine is like, as every report records it
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Html(args) => cli::html::run(&args),
         Command::Import(args) => cli::import::run(&args),
         Command::Compare(args) => cli::compare::run(args),
+        Command::Trend(args) => cli::trend::run(args),
         Command::Validate(args) => cli::validate::run(&args),
         Command::Env(args) => cli::env::run(&args),
         Command::Schema => {

@@ -5,6 +5,7 @@ pub mod html;
 pub mod progress;
 pub mod table;
 pub mod terminal;
+pub mod trend;
 pub mod units;
 
 mod svg;

@@ -58,6 +58,46 @@ pub struct Effect {
     pub coverage: f64,
 }
 
+impl Effect {
+    /// How the runs of B stand to those of A, two independent groups; `None` if there are too few
+    /// for an interval, or if it leaves the range of numbers.
+    pub(crate) fn of_groups(a: &Runs, b: &Runs) -> Option<Self> {
+        let logs = a.ln().zip(b.ln());
+        let scale = scale(logs.is_some());
+        let shift = match &logs {
+            Some((a, b)) => mann_whitney::shift(a, b),
+            None => mann_whitney::shift(a, b),
+        };
+        let effect = effect(scale, shift?);
+        let finite = [effect.value, effect.low, effect.high].map(f64::is_finite);
+        (finite == [true; 3]).then_some(effect)
+    }
+
+    /// What the interval says by itself: it excludes that nothing changed, or does not.
+    pub(crate) fn reading(&self, direction: Direction) -> Verdict {
+        let nothing = match self.scale {
+            Scale::Ratio => 1.0,
+            Scale::Difference => 0.0,
+        };
+        let excluded = self.low > nothing || self.high < nothing;
+        match worse_sign(direction) {
+            _ if !excluded => Verdict::Same,
+            None => Verdict::Differs,
+            Some(sign) if (self.value - nothing) * sign > 0.0 => Verdict::Worse,
+            Some(_) => Verdict::Better,
+        }
+    }
+}
+
+/// The sign of a change for the worse.
+fn worse_sign(direction: Direction) -> Option<f64> {
+    match direction {
+        Direction::LowerIsBetter => Some(1.0),
+        Direction::HigherIsBetter => Some(-1.0),
+        Direction::Neutral => None,
+    }
+}
+
 /// One side's runs of a metric.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Side {
@@ -124,11 +164,7 @@ impl MetricComparison {
 
     /// The sign of a change for the worse.
     pub(super) fn worse_sign(&self) -> Option<f64> {
-        match self.direction {
-            Direction::LowerIsBetter => Some(1.0),
-            Direction::HigherIsBetter => Some(-1.0),
-            Direction::Neutral => None,
-        }
+        worse_sign(self.direction)
     }
 
     /// Reaches the verdict, once the adjusted p value is known: a difference needs both the test
@@ -137,16 +173,9 @@ impl MetricComparison {
         let (Some(effect), Some(p_value)) = (self.effect, self.adjusted_p_value) else {
             return;
         };
-        let nothing = match effect.scale {
-            Scale::Ratio => 1.0,
-            Scale::Difference => 0.0,
-        };
-        let excluded = effect.low > nothing || effect.high < nothing;
-        self.observed = match self.worse_sign() {
-            _ if !excluded || p_value > ALPHA => Verdict::Same,
-            None => Verdict::Differs,
-            Some(sign) if (effect.value - nothing) * sign > 0.0 => Verdict::Worse,
-            Some(_) => Verdict::Better,
+        self.observed = match effect.reading(self.direction) {
+            _ if p_value > ALPHA => Verdict::Same,
+            reading => reading,
         };
         self.verdict = match self.observed {
             Verdict::Same => Verdict::Same,
