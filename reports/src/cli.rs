@@ -7,6 +7,7 @@ pub(crate) mod import;
 pub(crate) mod rank;
 pub(crate) mod run;
 pub(crate) mod show;
+pub(crate) mod trend;
 pub(crate) mod validate;
 
 use reports::model::{self, Report};

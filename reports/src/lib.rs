@@ -6,7 +6,8 @@
 //! [`model::Measurement`], and [`program::emit`] puts the [`model::Report`] where the user asked.
 //! After that only reports are read: [`suite`] repeats and interleaves runs as fresh processes,
 //! [`import`] turns peers' outputs into reports, [`summary`] condenses repetitions with the intervals
-//! of [`stats`], [`mod@compare`] sets two groups of runs against each other, and [`render`] draws.
+//! of [`stats`], [`mod@compare`] sets two groups of runs against each other, [`history`] keeps what
+//! matters of every run and finds since when a number is what it is, and [`render`] draws.
 //!
 //! Two rules shape the crate. What measures never prints and what prints never measures; the two
 //! meet in the report and in the [`measure::Observer`]'s events. And nothing here is `unsafe`,
@@ -15,6 +16,7 @@
 
 pub mod case;
 pub mod compare;
+pub mod history;
 pub mod host;
 pub mod import;
 pub mod measure;

@@ -30,6 +30,9 @@ enum Command {
     /// Rank instance types, or any groups of runs, per metric and per dollar, with intervals
     #[command(after_help = cli::rank::help())]
     Rank(cli::rank::RankArgs),
+    /// Follow results over time: since when a number is what it is, and what changed with it
+    #[command(after_help = cli::trend::HELP, args_conflicts_with_subcommands = true)]
+    Trend(cli::trend::TrendArgs),
     /// Check that files are well-formed reports
     Validate(cli::validate::ValidateArgs),
     /// Show what this machine is like, as every report records it
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Import(args) => cli::import::run(&args),
         Command::Compare(args) => cli::compare::run(args),
         Command::Rank(args) => cli::rank::run(&args),
+        Command::Trend(args) => cli::trend::run(args),
         Command::Validate(args) => cli::validate::run(&args),
         Command::Env(args) => cli::env::run(&args),
         Command::Schema => {

@@ -128,15 +128,17 @@ impl Benchmark {
 
 impl fmt::Display for Benchmark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.id)?;
-        for (name, value) in &self.params {
-            match value {
-                Value::String(text) => write!(f, " {name}={text}")?,
-                other => write!(f, " {name}={other}")?,
-            }
-        }
-        Ok(())
+        f.write_str(&case_key(&self.id, &self.params))
     }
+}
+
+/// A benchmark's id and parameters in one line.
+pub(crate) fn case_key(id: &str, params: &Map<String, Value>) -> String {
+    let params = params.iter().map(|(name, value)| match value {
+        Value::String(text) => format!(" {name}={text}"),
+        other => format!(" {name}={other}"),
+    });
+    std::iter::once(id.to_owned()).chain(params).collect()
 }
 
 /// The hash that says whether two results follow the same definition.

@@ -6,6 +6,7 @@ pub mod progress;
 pub mod rank;
 pub mod table;
 pub mod terminal;
+pub mod trend;
 pub mod units;
 
 mod svg;

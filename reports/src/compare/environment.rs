@@ -1,11 +1,12 @@
 //! What differs between the environments of groups of runs, field by field, and what that means.
 
-use super::fields::{Surroundings, Values, fact_fields, gather};
+use super::fields::{self, Fields, Surroundings, Values, fact_fields, gather};
 use super::matching::Run;
-use crate::model::Report;
+use crate::model::{Measurement, Report};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 /// What a difference means for a comparison.
@@ -191,6 +192,52 @@ impl Environments {
     }
 }
 
+/// The fields of a run's environment without those that never count.
+pub(crate) fn counted_fields(report: &Report) -> Fields {
+    let mut fields = fields::of_report(report);
+    fields.retain(|field, _| may_count(field));
+    fields
+}
+
+/// What was really used in a case, without what never counts.
+pub(crate) fn counted_facts(measurement: &Measurement) -> Fields {
+    let mut fields = fact_fields(&measurement.facts);
+    fields.retain(|field, _| may_count(field));
+    fields
+}
+
+/// A number that environments share if they differ in nothing that counts. Others seldom share it.
+pub(crate) fn signature(fields: &Fields, axes: &[Axis]) -> u64 {
+    let mut hash = std::hash::DefaultHasher::new();
+    for (field, value) in fields {
+        let tolerant = UNCOUNTED.iter().any(|rule| lies_below(field, rule.path));
+        if !tolerant && declared(field, axes).is_none() {
+            field.hash(&mut hash);
+            // Unknown is unknown, for whatever reason.
+            let value = if is_unknown(value) { "" } else { value };
+            value.hash(&mut hash);
+        }
+    }
+    hash.finish()
+}
+
+fn may_count(field: &str) -> bool {
+    let never = |rule: &Uncounted| rule.within.is_none() && lies_below(field, rule.path);
+    !UNCOUNTED.iter().any(never)
+}
+
+/// Every field that differs between two runs, confounders first.
+pub(crate) fn differences_between(a: &Fields, b: &Fields, axes: &[Axis]) -> Vec<Difference> {
+    // Most fields are equal: only the others are worth a set each.
+    let differing = |of: &Fields, other: &Fields| -> Values {
+        of.iter()
+            .filter(|(field, value)| other.get(*field) != Some(value))
+            .map(|(field, value)| (field.clone(), BTreeSet::from([value.clone()])))
+            .collect()
+    };
+    differences(&differing(a, b), &differing(b, a), axes)
+}
+
 /// The confounders among several groups, each with the values of every group, in their order.
 pub(crate) fn confounders_among(
     groups: &[Values],
@@ -248,16 +295,10 @@ fn classify(
     b: &BTreeSet<String>,
     axes: &[Axis],
 ) -> (Class, Option<String>) {
-    if axes.iter().any(|axis| axis.covers(field)) {
-        return (Class::Declared, None);
+    if let Some(why) = declared(field, axes) {
+        return (Class::Declared, why);
     }
-    for (cause, consequences) in CONSEQUENCES {
-        let declared = axes.iter().any(|axis| axis.covers(cause));
-        if declared && consequences.iter().any(|path| lies_below(field, path)) {
-            return (Class::Declared, Some(format!("it follows from {cause}")));
-        }
-    }
-    let unknown = |values: &BTreeSet<String>| values.iter().all(|v| v.starts_with("unavailable: "));
+    let unknown = |values: &BTreeSet<String>| values.iter().all(|value| is_unknown(value));
     if unknown(a) && unknown(b) {
         let why = "it is unknown on both sides, for different reasons";
         return (Class::NotCounted, Some(why.to_owned()));
@@ -269,6 +310,22 @@ fn classify(
         Some(rule) => (Class::NotCounted, Some(rule.why.to_owned())),
         None => (Class::Confounder, None),
     }
+}
+
+/// Whether a field is under study or follows from one that is, and then from which.
+fn declared(field: &str, axes: &[Axis]) -> Option<Option<String>> {
+    if axes.iter().any(|axis| axis.covers(field)) {
+        return Some(None);
+    }
+    CONSEQUENCES.iter().find_map(|(cause, consequences)| {
+        let declared = axes.iter().any(|axis| axis.covers(cause));
+        let follows = declared && consequences.iter().any(|path| lies_below(field, path));
+        follows.then(|| Some(format!("it follows from {cause}")))
+    })
+}
+
+fn is_unknown(value: &str) -> bool {
+    value.starts_with("unavailable: ")
 }
 
 /// Whether `pattern` (`*` stands for one segment) is the path or a beginning of it.

@@ -62,6 +62,11 @@ impl Surroundings {
     }
 }
 
+/// The fields of one run.
+pub(crate) fn of_report(report: &Report) -> Fields {
+    fields_of_run(&of_run(report))
+}
+
 /// Everything around a run that may shape its numbers.
 fn of_run(report: &Report) -> Value {
     let mut program = serde_json::to_value(&report.program).unwrap_or_default();

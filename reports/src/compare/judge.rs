@@ -60,10 +60,13 @@ pub struct Effect {
 
 impl Effect {
     /// How the runs of B stand to those of A, as two independent groups: the ratio where every
-    /// number is positive, else the difference. `None` if there are too few runs for an interval.
+    /// number is positive, else the difference. `None` if there are too few runs for an interval,
+    /// or if it leaves the range of numbers.
     pub(crate) fn of_groups(a: &Runs, b: &Runs) -> Option<Self> {
         let (scale, a, b) = on_scale(a, b);
-        mann_whitney::shift(&a, &b).map(|shift| effect(scale, shift))
+        let effect = effect(scale, mann_whitney::shift(&a, &b)?);
+        let finite = [effect.value, effect.low, effect.high].map(f64::is_finite);
+        (finite == [true; 3]).then_some(effect)
     }
 
     /// The value that means that nothing differs.
@@ -79,6 +82,25 @@ impl Effect {
     #[must_use]
     pub fn is_clear(&self) -> bool {
         self.low > self.nothing() || self.high < self.nothing()
+    }
+
+    /// What the interval says by itself: it excludes that nothing changed, or does not.
+    pub(crate) fn reading(&self, direction: Direction) -> Verdict {
+        match worse_sign(direction) {
+            _ if !self.is_clear() => Verdict::Same,
+            None => Verdict::Differs,
+            Some(sign) if (self.value - self.nothing()) * sign > 0.0 => Verdict::Worse,
+            Some(_) => Verdict::Better,
+        }
+    }
+}
+
+/// The sign of a change for the worse.
+fn worse_sign(direction: Direction) -> Option<f64> {
+    match direction {
+        Direction::LowerIsBetter => Some(1.0),
+        Direction::HigherIsBetter => Some(-1.0),
+        Direction::Neutral => None,
     }
 }
 
@@ -163,11 +185,7 @@ impl MetricComparison {
 
     /// The sign of a change for the worse.
     pub(super) fn worse_sign(&self) -> Option<f64> {
-        match self.direction {
-            Direction::LowerIsBetter => Some(1.0),
-            Direction::HigherIsBetter => Some(-1.0),
-            Direction::Neutral => None,
-        }
+        worse_sign(self.direction)
     }
 
     /// Reaches the verdict, once the adjusted p value is known: a difference needs both the test
@@ -176,11 +194,9 @@ impl MetricComparison {
         let (Some(effect), Some(p_value)) = (self.effect, self.adjusted_p_value) else {
             return;
         };
-        self.observed = match self.worse_sign() {
-            _ if !effect.is_clear() || p_value > ALPHA => Verdict::Same,
-            None => Verdict::Differs,
-            Some(sign) if (effect.value - effect.nothing()) * sign > 0.0 => Verdict::Worse,
-            Some(_) => Verdict::Better,
+        self.observed = match effect.reading(self.direction) {
+            _ if p_value > ALPHA => Verdict::Same,
+            reading => reading,
         };
         self.verdict = match self.observed {
             Verdict::Same => Verdict::Same,
