@@ -1,14 +1,11 @@
-//! What differs between the environments of two groups of runs, field by field.
-//!
-//! Hosts are compared in their serialised form, so that a field added to the fingerprint is
-//! compared from its first day. A run's command line and seed are not: what they shape stands in
-//! the parameters.
+//! What differs between the environments of groups of runs, field by field, and what that means.
 
+use super::fields::{ABSENT, KNOWN, Surroundings, UNAVAILABLE, Values, fact_fields, gather};
 use super::matching::Run;
+use super::path::{ancestors, lies_below, segments};
 use crate::model::Report;
 use serde::Serialize;
-use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -64,9 +61,6 @@ const UNCOUNTED: &[Uncounted] = &[
     ),
     any("cloud.interfaces.*.subnet_id", "every network has its own"),
     any("block.*.ebs_volume_id", "every volume has its own"),
-    any("block.*.serial", "every device has its own"),
-    any("nics.*.mac", "every interface has its own"),
-    any("nics.*.address", "every interface has its own"),
     any(
         "nics.*.bus_address",
         "where a device is plugged in differs between equal machines",
@@ -79,8 +73,6 @@ const UNCOUNTED: &[Uncounted] = &[
         "memory.huge_pages.*.free_pages",
         "it changes from moment to moment",
     ),
-    any("memory.free_bytes", "it changes from moment to moment"),
-    any("memory.available_bytes", "it changes from moment to moment"),
     Uncounted {
         path: "memory.total_bytes",
         within: Some(0.01),
@@ -118,6 +110,9 @@ const CONSEQUENCES: &[(&str, &[&str])] = &[
             "cpu.max_frequency_mhz",
             "cpu.microcode",
             "cpu.hypervisor",
+            "cpu.mitigations",
+            "cgroup.cpuset_cpus",
+            "clocksource.available",
             "memory.total_bytes",
             "nics",
             "rdma",
@@ -140,7 +135,7 @@ impl FromStr for Axis {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let segments: Vec<String> = text.split('.').map(str::to_owned).collect();
+        let segments: Vec<String> = segments(text).into_iter().map(str::to_owned).collect();
         if segments.iter().any(String::is_empty) {
             return Err(format!(
                 "{text:?} is not a field: give a name such as instance_type, or a path such as \
@@ -161,15 +156,11 @@ impl Axis {
     /// Whether the field is this axis or lies below it.
     #[must_use]
     pub fn covers(&self, field: &str) -> bool {
-        let segments: Vec<&str> = field.split('.').collect();
-        segments
+        segments(field)
             .windows(self.segments.len())
             .any(|window| window.iter().zip(&self.segments).all(|(a, b)| a == b))
     }
 }
-
-type Fields = BTreeMap<String, String>;
-type Values = BTreeMap<String, BTreeSet<String>>;
 
 /// The environments of two groups: each field with every value it has among the runs.
 pub(super) struct Environments {
@@ -179,7 +170,7 @@ pub(super) struct Environments {
 impl Environments {
     pub(super) fn of(a: &[Report], b: &[Report]) -> Self {
         Self {
-            sides: [a, b].map(values),
+            sides: [a, b].map(|reports| Surroundings::of(reports).values(0..reports.len())),
         }
     }
 
@@ -198,153 +189,61 @@ impl Environments {
     }
 }
 
-fn values(reports: &[Report]) -> Values {
-    // Most runs of a group share their environment to the letter: each is taken apart once.
-    let mut distinct: HashMap<String, Value> = HashMap::new();
-    for report in reports {
-        let environment = of_run(report);
-        distinct
-            .entry(environment.to_string())
-            .or_insert(environment);
-    }
-    let mut values = Values::new();
-    for environment in distinct.values() {
-        for (field, value) in fields_of_run(environment) {
-            values.entry(field).or_default().insert(value);
-        }
-    }
-    values
-}
-
-/// Everything around a run that may shape its numbers.
-fn of_run(report: &Report) -> Value {
-    let mut program = serde_json::to_value(&report.program).unwrap_or_default();
-    if let Some(program) = program.as_object_mut() {
-        // The benchmark's id begins with it.
-        program.remove("name");
-    }
-    let mut scheduler = serde_json::to_value(&report.run.scheduler).unwrap_or_default();
-    if let Some(scheduler) = scheduler.as_object_mut() {
-        // How many nodes took part is judged by the hosts, and blocks.
-        scheduler.remove("nodes");
-    }
-    // The calibrated frequency and the drift differ from run to run; the source and the reason for
-    // it do not.
-    let clock = report.run.clock.known().map_or_else(
-        || serde_json::json!(report.run.clock),
-        |clock| serde_json::json!({"source": clock.source, "note": clock.note}),
-    );
-    serde_json::json!({
-        "hosts": report.hosts,
-        "run": {
-            "program": program,
-            "environment": report.run.environment,
-            "clock": clock,
-            "scheduler": scheduler,
-        },
-    })
-}
-
-fn fields_of_run(environment: &Value) -> Fields {
-    let mut fields = Fields::new();
-    flatten("", &environment["run"], &mut fields);
-    let hosts: Vec<Fields> = environment["hosts"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|host| {
-            let mut fields = Fields::new();
-            flatten("", host, &mut fields);
-            fields
-        })
-        .collect();
-    let names: BTreeSet<&String> = hosts.iter().flat_map(BTreeMap::keys).collect();
-    for name in names {
-        let of_hosts = hosts
-            .iter()
-            .map(|host| host.get(name).map_or("absent", String::as_str));
-        fields.insert(name.clone(), together(of_hosts.collect()));
-    }
-    fields
-}
-
-/// One value for all hosts. With two hosts their order tells client from server; with more, what
-/// counts is how many hosts have which value.
-fn together(of_hosts: Vec<&str>) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for value in &of_hosts {
-        *counts.entry(value).or_default() += 1;
-    }
-    match of_hosts.as_slice() {
-        [value, ..] if counts.len() == 1 => (*value).to_owned(),
-        [first, second] => format!("{first} / {second}"),
-        _ => {
-            let counted: Vec<String> = counts
-                .iter()
-                .map(|(value, count)| format!("{count} × {value}"))
-                .collect();
-            counted.join(", ")
-        }
-    }
-}
-
-/// Writes down every leaf under its path. Items of a list go by their name where they have one.
-fn flatten(path: &str, value: &Value, into: &mut Fields) {
-    let below = |name: &str| match path {
-        "" => name.to_owned(),
-        path => format!("{path}.{name}"),
-    };
-    match value {
-        Value::Object(map) => match (map.len(), map.get("unavailable")) {
-            (1, Some(reason)) => {
-                let reason = reason.as_str().unwrap_or_default();
-                into.insert(path.to_owned(), format!("unavailable: {reason}"));
-            }
-            // An empty map has no field, so that its first one differs under its own name.
-            (0, _) => {}
-            _ => map
-                .iter()
-                .for_each(|(name, value)| flatten(&below(name), value, into)),
-        },
-        Value::Array(items) if items.is_empty() => {
-            into.insert(path.to_owned(), "none".to_owned());
-        }
-        Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
-            into.insert(path.to_owned(), value.to_string());
-        }
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                let name = item["name"].as_str().map(str::to_owned);
-                flatten(&below(&name.unwrap_or(index.to_string())), item, into);
-            }
-        }
-        Value::String(text) => drop(into.insert(path.to_owned(), text.clone())),
-        other => drop(into.insert(path.to_owned(), other.to_string())),
-    }
-}
-
 fn differences(a: &Values, b: &Values, axes: &[Axis]) -> Vec<Difference> {
-    let absent = BTreeSet::from(["absent".to_owned()]);
+    let absent = BTreeSet::from([ABSENT.to_owned()]);
     let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-    let mut found: Vec<Difference> = names
-        .into_iter()
-        .filter_map(|field| {
-            let a = a.get(field).unwrap_or(&absent);
-            let b = b.get(field).unwrap_or(&absent);
-            (a != b).then(|| {
-                let (class, why) = classify(field, a, b, axes);
-                Difference {
-                    field: field.clone(),
-                    class,
-                    a: a.iter().cloned().collect(),
-                    b: b.iter().cloned().collect(),
-                    why,
-                }
-            })
-        })
-        .collect();
+    let mut differing: BTreeMap<&str, [&BTreeSet<String>; 2]> = BTreeMap::new();
+    for field in names {
+        let sides = [a, b].map(|side| side.get(field).unwrap_or(&absent));
+        if sides[0] != sides[1] {
+            differing.insert(field, sides);
+        }
+    }
+    let mut found = Vec::new();
+    for (&field, &[of_a, of_b]) in &differing {
+        let implied = |side: &Values, values: &BTreeSet<String>| {
+            *values == absent
+                && ancestors(field)
+                    .any(|(above, next)| differing.contains_key(above) && !has(side, next))
+        };
+        if implied(a, of_a) || implied(b, of_b) {
+            continue;
+        }
+        let [of_a, of_b] =
+            [(a, of_a), (b, of_b)].map(|(side, values)| in_words(side, field, values));
+        let (class, why) = classify(field, &of_a, &of_b, axes);
+        found.push(Difference {
+            field: field.to_owned(),
+            class,
+            a: of_a.into_iter().collect(),
+            b: of_b.into_iter().collect(),
+            why,
+        });
+    }
     found.sort_by_key(|difference| difference.class);
     found
+}
+
+/// Whether the side has the field or something below it.
+fn has(side: &Values, field: &str) -> bool {
+    side.contains_key(field) || has_below(side, field)
+}
+
+fn has_below(side: &Values, field: &str) -> bool {
+    let below = format!("{field}.");
+    let mut from = side.range(below.clone()..);
+    from.next()
+        .is_some_and(|(first, _)| first.starts_with(&below))
+}
+
+/// What a side could not learn as a whole stands under the whole's name, and what it could learn
+/// stands below: there it is called known, not absent.
+fn in_words(side: &Values, field: &str, values: &BTreeSet<String>) -> BTreeSet<String> {
+    let word = |value: &String| match value.as_str() {
+        ABSENT if has_below(side, field) => KNOWN.to_owned(),
+        _ => value.clone(),
+    };
+    values.iter().map(word).collect()
 }
 
 fn classify(
@@ -362,7 +261,7 @@ fn classify(
             return (Class::Declared, Some(format!("it follows from {cause}")));
         }
     }
-    let unknown = |values: &BTreeSet<String>| values.iter().all(|v| v.starts_with("unavailable: "));
+    let unknown = |values: &BTreeSet<String>| values.iter().all(|v| v.starts_with(UNAVAILABLE));
     if unknown(a) && unknown(b) {
         let why = "it is unknown on both sides, for different reasons";
         return (Class::NotCounted, Some(why.to_owned()));
@@ -374,16 +273,6 @@ fn classify(
         Some(rule) => (Class::NotCounted, Some(rule.why.to_owned())),
         None => (Class::Confounder, None),
     }
-}
-
-/// Whether `pattern` (`*` stands for one segment) is the path or a beginning of it.
-fn lies_below(field: &str, pattern: &str) -> bool {
-    let mut segments = field.split('.');
-    pattern.split('.').all(|wanted| {
-        segments
-            .next()
-            .is_some_and(|have| wanted == "*" || wanted == have)
-    })
 }
 
 fn all_within(share: f64, a: &BTreeSet<String>, b: &BTreeSet<String>) -> bool {
@@ -401,13 +290,7 @@ pub(super) fn fact_differences(sides: &[Vec<Run<'_>>; 2], axes: &[Axis]) -> Vec<
     let [a, b] = sides.each_ref().map(|runs| {
         let mut values = Values::new();
         for run in runs {
-            let mut fields = Fields::new();
-            for (name, value) in &run.measurement.facts {
-                flatten(&format!("facts.{name}"), value, &mut fields);
-            }
-            for (field, value) in fields {
-                values.entry(field).or_default().insert(value);
-            }
+            gather(&mut values, fact_fields(&run.measurement.facts));
         }
         values
     });
@@ -429,34 +312,6 @@ mod tests {
         assert!(!axis("release").covers("kernel.release_notes"));
         assert!(!axis("cpu.model").covers("model"));
         assert!("a..b".parse::<Axis>().is_err() && "".parse::<Axis>().is_err());
-    }
-
-    #[test]
-    fn hosts_are_taken_together_by_their_number() {
-        assert_eq!(together(vec!["a", "a", "a"]), "a");
-        assert_eq!(together(vec!["b", "a"]), "b / a");
-        assert_eq!(together(vec!["b", "a", "b"]), "1 × a, 2 × b");
-    }
-
-    #[test]
-    fn lists_go_by_name_and_unknown_values_keep_their_reason() {
-        let value = serde_json::json!({
-            "nics": [{"name": "eth0", "mtu_bytes": 9001}, {"name": "eth1", "mtu_bytes": 1500}],
-            "rdma": [], "cpus": ["0", "1"], "cloud": {"unavailable": "no metadata"},
-        });
-        let mut fields = Fields::new();
-        flatten("", &value, &mut fields);
-        let expected = [
-            ("cloud", "unavailable: no metadata"),
-            ("cpus", "[\"0\",\"1\"]"),
-            ("nics.eth0.mtu_bytes", "9001"),
-            ("nics.eth0.name", "eth0"),
-            ("nics.eth1.mtu_bytes", "1500"),
-            ("nics.eth1.name", "eth1"),
-            ("rdma", "none"),
-        ];
-        let expected = expected.map(|(field, value)| (field.to_owned(), value.to_owned()));
-        assert_eq!(fields, Fields::from(expected));
     }
 
     #[test]
