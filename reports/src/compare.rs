@@ -10,11 +10,15 @@
 //! The unit is a run ([`crate::stats::Runs`]). Runs that share a pair id are compared as pairs,
 //! others as two independent groups.
 
+pub mod arms;
+mod cases;
+mod columns;
 pub mod environment;
 pub(crate) mod fields;
 pub mod gate;
 mod judge;
 mod matching;
+mod path;
 
 pub use environment::{Axis, Class, Difference};
 pub use gate::{Gate, GateError};
@@ -59,8 +63,14 @@ pub struct Comparison {
 /// One group of runs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Group {
+    /// What the user calls it: paths, an arm.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
     /// How many runs.
     pub runs: usize,
+    /// When the first of them started and the last one ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<(String, String)>,
     /// Runs that were left out, case by case, and why.
     pub left_out: Vec<LeftOut>,
     /// Cases that the other group lacks.
@@ -72,8 +82,10 @@ pub struct Group {
 /// One case in both groups.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CaseComparison {
-    /// Id and parameters.
+    /// Id and parameters; row and arm of the suite where those are needed to tell it from others.
     pub case: String,
+    /// The same, short: of the parameters only those that tell it from its siblings.
+    pub label: String,
     /// Confounders of this case alone: what was really used.
     pub confounders: Vec<Difference>,
     /// The metrics.
@@ -163,13 +175,24 @@ pub fn compare(a: &[Report], b: &[Report], options: &Options) -> Result<Comparis
         group_b.left_out.extend(judged.left_out[1].iter().cloned());
         blocked.extend(judged.blocked);
         cases.push(CaseComparison {
-            case: pair.label.clone(),
+            case: pair.key.clone(),
+            label: pair.label.clone(),
             confounders,
             metrics: judged.metrics,
         });
     }
     conclude(&mut cases, confounded, options.gate.as_ref());
-    let status = status(&blocked, &cases);
+    for (group, reports) in [(&mut group_a, a), (&mut group_b, b)] {
+        let started = reports.iter().map(|report| &report.run.started).min();
+        let ended = reports.iter().map(|report| &report.run.ended).max();
+        group.time = started.cloned().zip(ended.cloned());
+    }
+    let missing = options.gate.is_some() && !group_a.cases_of_its_own.is_empty();
+    let status = match status(&blocked, &cases) {
+        // A case that has gone cannot pass a gate.
+        Status::Pass if missing => Status::Insufficient,
+        status => status,
+    };
     Ok(Comparison {
         a: group_a,
         b: group_b,

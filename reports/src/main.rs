@@ -17,6 +17,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run a suite: each row a command, each repetition a fresh process, rows taking turns
+    #[command(after_help = cli::run::HELP)]
     Run(cli::run::RunArgs),
     /// Show reports: one as blocks, several as a table of medians with intervals over runs
     Show(cli::show::ShowArgs),

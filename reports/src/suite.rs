@@ -4,18 +4,24 @@
 //! only repeated processes show by how much; and since a machine drifts, the rows take turns
 //! instead of being repeated one after another. A row may have arms, variants to be compared: those
 //! run next to each other in every round, in an order that is drawn and then reversed (ABBA), so
-//! that each round gives one pair and a drift weighs on all arms alike. What is finished is on
-//! disk before the next run starts, so an interrupted session can go on.
+//! that each round gives one pair and a drift weighs on all arms alike. The first arm is the
+//! baseline: the others are set against it, and on request so is a second, identical run of itself,
+//! which shows how far equal things differ. What is finished is on disk before the next run starts,
+//! so an interrupted session can go on.
 
+mod asked;
 mod plan;
 mod process;
 mod runner;
 mod server;
 mod session;
+mod stopping;
 
-pub use plan::{Plan, Scheduled, Unit};
-pub use runner::{Progress, RunEvent, Verdict, run};
-pub use session::{Session, SessionError};
+pub use asked::Asked;
+pub use plan::{AGAIN, Plan, Scheduled, Unit};
+pub use runner::{Progress, Ran, RunEvent, Verdict, run};
+pub use session::{Recorded, Session, SessionError};
+pub use stopping::{Stopped, is_narrow};
 
 use crate::import::Format;
 use clap::ValueEnum;
@@ -41,9 +47,14 @@ pub struct Suite {
     pub timeout_s: f64,
     /// After how many seconds no new round starts.
     pub budget_s: Option<f64>,
-    /// A row needs no further rounds once the interval of its first headline metric is narrower
-    /// than this share of the median in every arm.
+    /// A row needs no further rounds once its interval is narrower than this share: the interval of
+    /// the ratio of every arm to the first, of a row without arms that of the median.
     pub stop_width: Option<f64>,
+    /// Whether the first arm of each row also runs as a second, identical arm.
+    #[serde(default)]
+    pub noise_floor: bool,
+    /// The folder in which the suite's own programs are found, instead of the one of `reports`.
+    pub bin: Option<PathBuf>,
     /// The seed of the order; drawn and recorded if it is absent.
     pub seed: Option<u64>,
     /// Environment variables for every run.
@@ -52,8 +63,9 @@ pub struct Suite {
     /// Variants of every row.
     #[serde(rename = "arm", default)]
     pub arms: Vec<Arm>,
-    /// Variants of every row as a product: each name's values replace `{name}` in commands and
-    /// environment variables.
+    /// Variants of every row as a product: each name's values (hosts, folders of binaries, options)
+    /// replace `{name}` in commands, environment variables and `bin`. A row that does not use a
+    /// name has no variants by it.
     #[serde(default)]
     pub matrix: BTreeMap<String, Vec<String>>,
     /// The rows, in order.
@@ -93,10 +105,11 @@ pub struct Row {
     #[serde(default, deserialize_with = "format")]
     pub import: Option<Format>,
     /// The metric by which the row's arms are set against each other, as reports name it:
-    /// `bandwidth_bytes_per_s`, `half_round_trip_ns mean (sockperf)`.
+    /// `bandwidth_bytes_per_s`, `half_round_trip_ns mean (sockperf)`. Without it the first headline
+    /// of the first arm.
     pub metric: Option<String>,
-    /// Several commands to be compared, instead of one. Ratios are those of the first to each
-    /// other one.
+    /// Several commands to be compared, instead of one. The first is the baseline: ratios are those
+    /// of each other one to it.
     #[serde(rename = "arm", default)]
     pub arms: Vec<RowArm>,
     /// How often it runs.
@@ -215,9 +228,8 @@ impl Suite {
         for arm in &self.arms {
             check_name(&arm.name).map_err(|fault| format!("arm {:?}: {fault}", arm.name))?;
         }
-        if let Some((name, _)) = self.matrix.iter().find(|(_, values)| values.is_empty()) {
-            return Err(format!("matrix.{name} has no values"));
-        }
+        self.check_matrix()?;
+        self.check_arms_again()?;
         check_repetitions(self.repetitions)?;
         check_seconds("timeout_s", self.timeout_s)?;
         self.budget_s
@@ -227,6 +239,34 @@ impl Suite {
                 Err(format!("stop_width = {width}: it must lie between 0 and 1"))
             }
             _ => Ok(()),
+        }
+    }
+
+    fn check_matrix(&self) -> Result<(), String> {
+        for (name, values) in &self.matrix {
+            if values.is_empty() {
+                return Err(format!("matrix.{name} has no values"));
+            }
+            distinct(&format!("values of matrix.{name}"), values.iter())?;
+            if !self.rows.iter().any(|row| plan::uses(self, row, name)) {
+                return Err(format!(
+                    "matrix.{name}: no command, environment variable or bin has {{{name}}}, so its \
+                     variants would be alike"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_arms_again(&self) -> Result<(), String> {
+        let of_rows = self.rows.iter().flat_map(|row| &row.arms);
+        let names = self.arms.iter().map(|arm| &arm.name);
+        let mut names = names.chain(of_rows.map(|arm| &arm.name));
+        match names.find(|name| self.noise_floor && name.ends_with(AGAIN)) {
+            Some(name) => Err(format!(
+                "arm {name:?}: with a noise floor such names stand for the second run of an arm"
+            )),
+            None => Ok(()),
         }
     }
 }
@@ -327,5 +367,11 @@ mod tests {
         assert!(with("\"storage-bench\"", "\"\"").contains("a command is empty"));
         let matrix = format!("matrix = {{ engine = [] }}\n{TWO_ROWS}");
         assert!(fault(&matrix).contains("matrix.engine has no values"));
+        let twice = matrix.replace("[]", "[\"a\", \"a\"]");
+        assert!(fault(&twice).contains("two values of matrix.engine are named \"a\""));
+        let unused = matrix.replace("[]", "[\"a\"]");
+        assert!(fault(&unused).contains("variants would be alike"));
+        let again = format!("noise_floor = true\n{TWO_ROWS}[[arm]]\nname = \"x-again\"\n");
+        assert!(fault(&again).contains("x-again"));
     }
 }

@@ -3,21 +3,32 @@
 use anyhow::Context;
 use clap::Args;
 use reports::compare::gate::Threshold;
-use reports::compare::{Axis, Gate, MetricComparison, Options, Status, compare};
+use reports::compare::{
+    Axis, CompareError, Comparison, Gate, MetricComparison, Options, Status, arms, compare,
+};
 use reports::model::{self, Report};
 use reports::program::{self, Usage};
-use reports::render::{compare as render, terminal::Style};
-use std::path::PathBuf;
+use reports::ratios;
+use reports::render::{compare as render, ratios as render_ratios, terminal::Style};
+use reports::suite::{Plan, Recorded};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-pub(crate) const HELP: &str = "A and B: two paths, or two groups of paths with -- between them, \
-    as in: reports compare old1.json old2.json -- new/\n\
+pub(crate) const HELP: &str = "A and B are files, folders of reports, folders of `reports run`, or \
+    quoted patterns. Two of them stand for A and B; of more, -- ends those of A:\n  \
+    reports compare before/ after/\n  \
+    reports compare 'old-*.json' -- new/ newer/\n  \
+    reports compare results/ --arm old --arm new    two arms of one session, in pairs\n  \
+    reports compare results/                        all arms of a session to their baselines\n\n\
     The unit is a run, so give each side at least 4 runs (10 are a good number). Runs with pair \
     ids are compared as pairs (from 6 pairs on), others as two groups.\n\
+    A difference between the environments that is not named with --axis makes verdicts \
+    `confounded`; another definition, parameter, unit or number of nodes makes a case \
+    incomparable.\n\n\
     Exit codes: 0 pass, 1 regression (with --gate only), 2 wrong usage, 3 incomparable, 4 \
-    insufficient or invalid data. Of several the first counts in the order 2, 1, 3, 4. A metric \
-    beyond the gate while the environments differ is incomparable: hold them equal, or declare the \
-    difference with --axis.";
+    insufficient or invalid data, or with --gate a case that B lacks. Of several the first counts \
+    in the order 2, 1, 3, 4. A metric beyond the gate while the environments differ is \
+    incomparable: hold them equal, or declare the difference with --axis.";
 
 #[derive(Args)]
 pub(crate) struct CompareArgs {
@@ -27,6 +38,9 @@ pub(crate) struct CompareArgs {
     /// What is compared with it, after --; without --, the second of two paths
     #[arg(last = true, value_name = "B")]
     b: Vec<PathBuf>,
+    /// Compare two arms of a session, A first: the arm's name, or a part of it such as engine=uring
+    #[arg(long = "arm", value_name = "ARM")]
+    arms: Vec<String>,
     /// A field whose difference is under study: instance_type, kernel.release, program.commit
     #[arg(long = "axis", value_name = "FIELD")]
     axes: Vec<Axis>,
@@ -44,50 +58,94 @@ pub(crate) struct CompareArgs {
     json: bool,
 }
 
-pub(crate) fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
-    let (a, b) = match (args.a.as_slice(), args.b.as_slice()) {
-        ([a, b], []) => (vec![a.clone()], vec![b.clone()]),
-        (a, b) if !b.is_empty() => (a.to_vec(), b.to_vec()),
-        _ => {
-            let fault = "compare takes two paths, or -- between the paths of A and those of B";
-            return Err(Usage(fault.to_owned()).into());
+/// What a command line asks to be compared.
+enum Wish<'a> {
+    /// Two groups of paths.
+    Groups([&'a [PathBuf]; 2]),
+    /// Two arms of the runs of some paths.
+    Arms(&'a [PathBuf], [&'a str; 2]),
+    /// The arms of a session to their baselines.
+    Session(&'a Path),
+}
+
+impl CompareArgs {
+    fn wish(&self) -> Result<Wish<'_>, Usage> {
+        let arms: Vec<&str> = self.arms.iter().map(String::as_str).collect();
+        match (self.a.as_slice(), self.b.as_slice(), arms.as_slice()) {
+            (a, [], &[one, other]) => Ok(Wish::Arms(a, [one, other])),
+            (_, _, [_, ..]) => Err(Usage(
+                "--arm compares two arms of one session: give it twice, and the paths of that \
+                 session alone"
+                    .to_owned(),
+            )),
+            ([a, b], [], []) => {
+                let of = std::slice::from_ref;
+                Ok(Wish::Groups([of(a), of(b)]))
+            }
+            (a, b, []) if !b.is_empty() => Ok(Wish::Groups([a, b])),
+            ([session], [], []) if session.join("session.json").is_file() => {
+                match self.gate.is_some() || self.gate_file.is_some() || !self.axes.is_empty() {
+                    false => Ok(Wish::Session(session)),
+                    true => Err(Usage(
+                        "--gate and --axis judge two groups: name the arms that they are with \
+                         --arm A --arm B, or give a second path"
+                            .to_owned(),
+                    )),
+                }
+            }
+            _ => Err(Usage(
+                "compare takes two paths, or -- between the paths of A and those of B, or the \
+                 folder of one session"
+                    .to_owned(),
+            )),
         }
-    };
+    }
+}
+
+pub(crate) fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
     let gate = match &args.gate_file {
         Some(path) => Some(Gate::load(path, args.gate).map_err(|e| Usage(e.to_string()))?),
         None => args.gate.map(Gate::new),
     };
-    let options = Options {
-        axes: args.axes,
+    let mut options = Options {
+        axes: args.axes.clone(),
         gate,
         all_metrics: args.all,
     };
-    let (reports_a, faulty_a) = load(&a);
-    let (reports_b, faulty_b) = load(&b);
-    for (name, reports) in [("A", &reports_a), ("B", &reports_b)] {
+    let Sides {
+        sides,
+        names,
+        notes,
+        faulty,
+    } = match args.wish()? {
+        Wish::Session(folder) => return of_session(folder, args.json),
+        Wish::Groups(groups) => Sides::of_groups(groups),
+        Wish::Arms(paths, arms) => {
+            let sides = Sides::of_arms(paths, arms)?;
+            options
+                .axes
+                .extend(arms::axes(&sides.sides[0], &sides.sides[1]));
+            sides
+        }
+    };
+    for (name, reports) in ["A", "B"].iter().zip(&sides) {
         if reports.is_empty() {
             eprintln!("reports: {name} has no report to read");
             return Ok(ExitCode::from(Status::Insufficient.exit_code()));
         }
     }
-    let comparison = match compare(&reports_a, &reports_b, &options) {
+    let mut comparison = match compare(&sides[0], &sides[1], &options) {
         Ok(comparison) => comparison,
-        Err(error @ reports::compare::CompareError::OnBothSides { .. }) => {
+        Err(error @ CompareError::OnBothSides { .. }) => {
             eprintln!("reports: {error}");
             return Ok(ExitCode::from(Status::Insufficient.exit_code()));
         }
         Err(error) => return Err(Usage(error.to_string()).into()),
     };
+    let [name_a, name_b] = names;
+    (comparison.a.name, comparison.b.name) = (name_a, name_b);
     if let Some(gate) = &options.gate {
-        let metrics: Vec<&MetricComparison> = comparison
-            .cases
-            .iter()
-            .flat_map(|case| &case.metrics)
-            .collect();
-        if let [rule, ..] = gate.unused(&metrics).as_slice() {
-            let fault = format!("the gate file names {rule:?}, but no compared metric is it");
-            return Err(Usage(fault).into());
-        }
+        check_gate(gate, &comparison)?;
     }
     let text = if args.json {
         let json = serde_json::to_string_pretty(&comparison);
@@ -96,11 +154,73 @@ pub(crate) fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
         render::comparison(&comparison, &Style::of_stdout())
     };
     program::print(&text)?;
+    for note in notes {
+        eprintln!("reports: {note}");
+    }
     let status = match comparison.status {
-        Status::Pass if faulty_a || faulty_b => Status::Insufficient,
+        Status::Pass if faulty => Status::Insufficient,
         status => status,
     };
     Ok(ExitCode::from(status.exit_code()))
+}
+
+/// A misspelt metric would gate nothing.
+fn check_gate(gate: &Gate, comparison: &Comparison) -> Result<(), Usage> {
+    let cases = comparison.cases.iter();
+    let metrics: Vec<&MetricComparison> = cases.flat_map(|case| &case.metrics).collect();
+    match gate.unused(&metrics).as_slice() {
+        [] => Ok(()),
+        [rule, ..] => Err(Usage(format!(
+            "the gate file names {rule:?}, but no compared metric is it"
+        ))),
+    }
+}
+
+/// What is compared, and how to speak of it.
+struct Sides {
+    sides: [Vec<Report>; 2],
+    names: [String; 2],
+    notes: Vec<String>,
+    /// Whether something could not be read.
+    faulty: bool,
+}
+
+impl Sides {
+    fn of_groups(groups: [&[PathBuf]; 2]) -> Self {
+        let [(a, faulty_a), (b, faulty_b)] = groups.map(load);
+        Self {
+            sides: [a, b],
+            names: groups.map(in_words),
+            notes: groups
+                .into_iter()
+                .flatten()
+                .filter_map(|path| unfinished(path))
+                .collect(),
+            faulty: faulty_a || faulty_b,
+        }
+    }
+
+    fn of_arms(paths: &[PathBuf], arms: [&str; 2]) -> Result<Self, Usage> {
+        let (reports, faulty) = load(paths);
+        let folder = in_words(paths);
+        Ok(Self {
+            sides: arms::split(reports, arms).map_err(|error| Usage(error.to_string()))?,
+            names: arms.map(|arm| format!("{folder}, arm {arm}")),
+            notes: paths.iter().filter_map(|path| unfinished(path)).collect(),
+            faulty,
+        })
+    }
+}
+
+/// The first of the paths, and how many follow.
+fn in_words(paths: &[PathBuf]) -> String {
+    let first = paths
+        .first()
+        .map_or(String::new(), |path| path.display().to_string());
+    match paths.len() {
+        0 | 1 => first,
+        count => format!("{first} and {} more", count - 1),
+    }
 }
 
 /// Loads what can be loaded and says what cannot.
@@ -110,4 +230,48 @@ fn load(paths: &[PathBuf]) -> (Vec<Report>, bool) {
         eprintln!("reports: {fault}");
     }
     (reports, !faults.is_empty())
+}
+
+/// A note if the folder's session was interrupted.
+fn unfinished(folder: &Path) -> Option<String> {
+    let recorded = Recorded::load(folder).ok()??;
+    recorded.ended.is_none().then(|| {
+        format!(
+            "note: the session in {} has not ended, so runs may lack their partners; `reports run \
+             ... --resume` goes on with it",
+            folder.display()
+        )
+    })
+}
+
+/// The ratios of a session's arms, as `reports run` prints them at its end.
+fn of_session(folder: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let fault = |fault: String| Usage(format!("{}: {fault}", folder.display()));
+    let recorded = Recorded::load(folder).map_err(Usage)?;
+    let recorded = recorded.ok_or_else(|| fault("it holds no session".to_owned()))?;
+    let suite = recorded.suite().map_err(fault)?;
+    let (reports, faulty) = load(&[folder.to_owned()]);
+    let ratios = ratios::of(&suite, &Plan::new(&suite, recorded.seed), &reports);
+    if ratios.is_empty() {
+        let what = "its rows have no arms with results: compare it with another path, as in \
+                    reports compare before/ after/";
+        return Err(fault(what.to_owned()).into());
+    }
+    let text = if json {
+        let json = serde_json::to_string_pretty(&ratios);
+        json.context("cannot serialise the ratios")? + "\n"
+    } else {
+        render_ratios::ratios(&ratios, &Style::of_stdout())
+    };
+    program::print(&text)?;
+    if let Some(note) = unfinished(folder) {
+        eprintln!("reports: {note}");
+    }
+    let arms = ratios.iter().flat_map(|row| &row.arms);
+    let told = |arm: &ratios::ArmRatio| arm.result.as_ref().is_ok_and(|c| c.effect.is_some());
+    let status = match !faulty && arms.clone().all(told) {
+        true => Status::Pass,
+        false => Status::Insufficient,
+    };
+    Ok(ExitCode::from(status.exit_code()))
 }

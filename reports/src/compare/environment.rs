@@ -1,7 +1,10 @@
 //! What differs between the environments of groups of runs, field by field, and what that means.
 
-use super::fields::{self, Fields, Surroundings, Values, fact_fields, gather};
+use super::fields::{
+    self, ABSENT, Fields, KNOWN, Surroundings, UNAVAILABLE, Values, fact_fields, gather,
+};
 use super::matching::Run;
+use super::path::{ancestors, lies_below, segments};
 use crate::model::{Measurement, Report};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,9 +64,6 @@ const UNCOUNTED: &[Uncounted] = &[
     ),
     any("cloud.interfaces.*.subnet_id", "every network has its own"),
     any("block.*.ebs_volume_id", "every volume has its own"),
-    any("block.*.serial", "every device has its own"),
-    any("nics.*.mac", "every interface has its own"),
-    any("nics.*.address", "every interface has its own"),
     any(
         "nics.*.bus_address",
         "where a device is plugged in differs between equal machines",
@@ -76,8 +76,6 @@ const UNCOUNTED: &[Uncounted] = &[
         "memory.huge_pages.*.free_pages",
         "it changes from moment to moment",
     ),
-    any("memory.free_bytes", "it changes from moment to moment"),
-    any("memory.available_bytes", "it changes from moment to moment"),
     Uncounted {
         path: "memory.total_bytes",
         within: Some(0.01),
@@ -115,6 +113,9 @@ const CONSEQUENCES: &[(&str, &[&str])] = &[
             "cpu.max_frequency_mhz",
             "cpu.microcode",
             "cpu.hypervisor",
+            "cpu.mitigations",
+            "cgroup.cpuset_cpus",
+            "clocksource.available",
             "memory.total_bytes",
             "nics",
             "rdma",
@@ -137,7 +138,7 @@ impl FromStr for Axis {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let segments: Vec<String> = text.split('.').map(str::to_owned).collect();
+        let segments: Vec<String> = segments(text).into_iter().map(str::to_owned).collect();
         if segments.iter().any(String::is_empty) {
             return Err(format!(
                 "{text:?} is not a field: give a name such as instance_type, or a path such as \
@@ -158,8 +159,7 @@ impl Axis {
     /// Whether the field is this axis or lies below it.
     #[must_use]
     pub fn covers(&self, field: &str) -> bool {
-        let segments: Vec<&str> = field.split('.').collect();
-        segments
+        segments(field)
             .windows(self.segments.len())
             .any(|window| window.iter().zip(&self.segments).all(|(a, b)| a == b))
     }
@@ -228,14 +228,12 @@ fn may_count(field: &str) -> bool {
 
 /// Every field that differs between two runs, confounders first.
 pub(crate) fn differences_between(a: &Fields, b: &Fields, axes: &[Axis]) -> Vec<Difference> {
-    // Most fields are equal: only the others are worth a set each.
-    let differing = |of: &Fields, other: &Fields| -> Values {
-        of.iter()
-            .filter(|(field, value)| other.get(*field) != Some(value))
-            .map(|(field, value)| (field.clone(), BTreeSet::from([value.clone()])))
-            .collect()
-    };
-    differences(&differing(a, b), &differing(b, a), axes)
+    let [a, b] = [a, b].map(|fields| {
+        let mut values = Values::new();
+        gather(&mut values, fields.clone());
+        values
+    });
+    differences(&a, &b, axes)
 }
 
 /// The confounders among several groups, each with the values of every group, in their order.
@@ -252,7 +250,7 @@ pub(crate) fn confounders_among(
         .filter(|difference| difference.class == Class::Confounder)
         .map(|difference| difference.field)
         .collect();
-    let absent = || BTreeSet::from(["absent".to_owned()]);
+    let absent = || BTreeSet::from([ABSENT.to_owned()]);
     let values = |field: &String| {
         groups
             .iter()
@@ -266,27 +264,60 @@ pub(crate) fn confounders_among(
 }
 
 fn differences(a: &Values, b: &Values, axes: &[Axis]) -> Vec<Difference> {
-    let absent = BTreeSet::from(["absent".to_owned()]);
+    let absent = BTreeSet::from([ABSENT.to_owned()]);
     let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-    let mut found: Vec<Difference> = names
-        .into_iter()
-        .filter_map(|field| {
-            let a = a.get(field).unwrap_or(&absent);
-            let b = b.get(field).unwrap_or(&absent);
-            (a != b).then(|| {
-                let (class, why) = classify(field, a, b, axes);
-                Difference {
-                    field: field.clone(),
-                    class,
-                    a: a.iter().cloned().collect(),
-                    b: b.iter().cloned().collect(),
-                    why,
-                }
-            })
-        })
-        .collect();
+    let mut differing: BTreeMap<&str, [&BTreeSet<String>; 2]> = BTreeMap::new();
+    for field in names {
+        let sides = [a, b].map(|side| side.get(field).unwrap_or(&absent));
+        if sides[0] != sides[1] {
+            differing.insert(field, sides);
+        }
+    }
+    let mut found = Vec::new();
+    for (&field, &[of_a, of_b]) in &differing {
+        let implied = |side: &Values, values: &BTreeSet<String>| {
+            *values == absent
+                && ancestors(field)
+                    .any(|(above, next)| differing.contains_key(above) && !has(side, next))
+        };
+        if implied(a, of_a) || implied(b, of_b) {
+            continue;
+        }
+        let [of_a, of_b] =
+            [(a, of_a), (b, of_b)].map(|(side, values)| in_words(side, field, values));
+        let (class, why) = classify(field, &of_a, &of_b, axes);
+        found.push(Difference {
+            field: field.to_owned(),
+            class,
+            a: of_a.into_iter().collect(),
+            b: of_b.into_iter().collect(),
+            why,
+        });
+    }
     found.sort_by_key(|difference| difference.class);
     found
+}
+
+/// Whether the side has the field or something below it.
+fn has(side: &Values, field: &str) -> bool {
+    side.contains_key(field) || has_below(side, field)
+}
+
+fn has_below(side: &Values, field: &str) -> bool {
+    let below = format!("{field}.");
+    let mut from = side.range(below.clone()..);
+    from.next()
+        .is_some_and(|(first, _)| first.starts_with(&below))
+}
+
+/// What a side could not learn as a whole stands under the whole's name, and what it could learn
+/// stands below: there it is called known, not absent.
+fn in_words(side: &Values, field: &str, values: &BTreeSet<String>) -> BTreeSet<String> {
+    let word = |value: &String| match value.as_str() {
+        ABSENT if has_below(side, field) => KNOWN.to_owned(),
+        _ => value.clone(),
+    };
+    values.iter().map(word).collect()
 }
 
 fn classify(
@@ -325,17 +356,7 @@ fn declared(field: &str, axes: &[Axis]) -> Option<Option<String>> {
 }
 
 fn is_unknown(value: &str) -> bool {
-    value.starts_with("unavailable: ")
-}
-
-/// Whether `pattern` (`*` stands for one segment) is the path or a beginning of it.
-fn lies_below(field: &str, pattern: &str) -> bool {
-    let mut segments = field.split('.');
-    pattern.split('.').all(|wanted| {
-        segments
-            .next()
-            .is_some_and(|have| wanted == "*" || wanted == have)
-    })
+    value.starts_with(UNAVAILABLE)
 }
 
 fn all_within(share: f64, a: &BTreeSet<String>, b: &BTreeSet<String>) -> bool {

@@ -1,13 +1,13 @@
 //! One case's metrics judged: ratio or difference, interval, test and verdict.
 
+use super::columns::{self, Column, Partners};
 use super::gate::GateVerdict;
-use super::matching::{Blocked, CasePair, LeftOut, Run};
+use super::matching::{Blocked, CasePair, LeftOut};
 use crate::model::{Aggregation, Direction, Metric, Unit};
 use crate::stats::{
     self, ALPHA, Estimate, NotRuns, Pairs, Runs, mann_whitney, power, signed_rank, student,
 };
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// The fewest runs a side: with three, no rank test reaches 5 %.
 pub(crate) const MIN_RUNS: usize = 4;
@@ -190,7 +190,7 @@ impl MetricComparison {
 
     /// Reaches the verdict, once the adjusted p value is known: a difference needs both the test
     /// and the interval.
-    pub(super) fn conclude(&mut self, confounded: bool) {
+    pub(crate) fn conclude(&mut self, confounded: bool) {
         let (Some(effect), Some(p_value)) = (self.effect, self.adjusted_p_value) else {
             return;
         };
@@ -207,6 +207,7 @@ impl MetricComparison {
 }
 
 /// What was made of one case.
+#[derive(Default)]
 pub(super) struct Judged {
     pub metrics: Vec<MetricComparison>,
     pub blocked: Vec<Blocked>,
@@ -215,80 +216,54 @@ pub(super) struct Judged {
 
 /// Judges the metrics that both sides have; the headlines, or all of them.
 pub(super) fn judge(pair: &CasePair<'_>, all: bool) -> Judged {
-    let mut judged = Judged {
-        metrics: Vec::new(),
-        blocked: Vec::new(),
-        left_out: [Vec::new(), Vec::new()],
-    };
-    let runs = || pair.sides.iter().flatten();
-    let has_headline = runs().any(|run| run.measurement.metrics.iter().any(|m| m.headline));
-    let mut seen = BTreeSet::new();
-    for metric in runs().flat_map(|run| &run.measurement.metrics) {
-        let wanted = all || metric.headline || !has_headline;
-        if !wanted || !seen.insert(metric.key()) {
+    let mut judged = Judged::default();
+    let columns = columns::of(&pair.sides);
+    let has_headline = columns.iter().any(|column| column.headline);
+    let partners = Partners::of(&pair.sides);
+    let mut compared_in_pairs = false;
+    for column in &columns {
+        if !all && has_headline && !column.headline {
             continue;
         }
-        let [a, b] = pair.sides.each_ref().map(|runs| units(runs, metric));
+        let [a, b] = &column.units;
         if !a.is_empty() && !b.is_empty() && (a != b || a.len() > 1) {
-            let [a, b] = [a, b].map(|units| units.into_iter().collect());
-            let field = format!("unit of {}", metric.key());
+            let [a, b] = [a, b].map(|units| units.iter().map(word).collect());
+            let field = format!("unit of {}", column.first.key());
             let case = pair.label.clone();
             judged.blocked.push(Blocked { case, field, a, b });
             continue;
         }
-        judged
-            .metrics
-            .push(judge_metric(pair, metric, &mut judged.left_out));
+        let metric = judge_column(pair, column, &partners);
+        compared_in_pairs |= metric.pairs.is_some();
+        judged.metrics.push(metric);
+    }
+    if compared_in_pairs {
+        for (side, left_out) in judged.left_out.iter_mut().enumerate() {
+            let alone = partners.alone[side].iter();
+            left_out.extend(alone.map(|&run| {
+                LeftOut {
+                run: pair.sides[side][run].report.run.id.clone(),
+                case: pair.label.clone(),
+                why: "its partner is missing or has no valid result, and the others are compared \
+                      in pairs"
+                    .to_owned(),
+            }
+            }));
+        }
     }
     judged
 }
 
-fn units(runs: &[Run<'_>], metric: &Metric) -> BTreeSet<String> {
-    runs.iter()
-        .filter_map(|run| same(run, metric))
-        .map(|metric| format!("{:?}", metric.unit))
-        .collect()
+/// A unit as reports spell it.
+fn word(unit: &Unit) -> String {
+    let word = serde_json::to_value(unit).unwrap_or_default();
+    word.as_str().unwrap_or_default().to_owned()
 }
 
-fn same<'a>(run: &Run<'a>, metric: &Metric) -> Option<&'a Metric> {
-    let same = |m: &&Metric| {
-        m.name == metric.name && m.aggregation == metric.aggregation && m.compat == metric.compat
-    };
-    run.measurement.metrics.iter().find(same)
-}
-
-fn judge_metric(
-    pair: &CasePair<'_>,
-    metric: &Metric,
-    left_out: &mut [Vec<LeftOut>; 2],
-) -> MetricComparison {
-    let numbers = pair.sides.each_ref().map(|runs| values(runs, metric));
-    let [a, b] = numbers.each_ref().map(|numbers| {
-        let values: Vec<f64> = numbers.iter().map(|(_, value)| *value).collect();
-        Side {
-            runs: values.len(),
-            median: stats::median(&values),
-        }
-    });
-    let mut judged = MetricComparison {
-        name: metric.name.clone(),
-        aggregation: metric.aggregation,
-        compat: metric.compat.clone(),
-        unit: metric.unit,
-        direction: metric.direction,
-        a,
-        b,
-        pairs: None,
-        effect: None,
-        p_value: None,
-        adjusted_p_value: None,
-        cross_check: None,
-        detectable: None,
-        observed: Verdict::Insufficient,
-        verdict: Verdict::Insufficient,
-        reason: None,
-        gate: None,
-    };
+fn judge_column(pair: &CasePair<'_>, column: &Column<'_>, partners: &Partners) -> MetricComparison {
+    let mut judged = MetricComparison::unjudged(column.first);
+    let side = |side: usize| Side::of(column.values[side].iter().map(|(_, value)| *value));
+    (judged.a, judged.b) = (side(0), side(1));
     if judged.a.runs.min(judged.b.runs) < MIN_RUNS {
         let (a, b) = (judged.a.runs, judged.b.runs);
         judged.reason = Some(format!(
@@ -296,14 +271,17 @@ fn judge_metric(
         ));
         return judged;
     }
-    let together = paired(&numbers);
+    let together: Vec<(&str, f64, f64)> = column.values[0]
+        .iter()
+        .filter_map(|&(run, value)| {
+            let id = pair.sides[0][run].report.run.id.as_str();
+            Some((id, value, column.value(1, partners.of_a[run]?)?))
+        })
+        .collect();
     let result = if together.len() >= MIN_PAIRS {
-        for (side, numbers) in numbers.iter().enumerate() {
-            left_out[side].extend(without_partner(numbers, &together, &pair.label, metric));
-        }
-        as_pairs(&mut judged, &together)
+        judged.take_pairs(&together)
     } else {
-        as_groups(&mut judged, &numbers)
+        as_groups(&mut judged, pair, column)
     };
     if let Err(fault) = result {
         judged.reason = Some(fault.to_string());
@@ -311,81 +289,85 @@ fn judge_metric(
     judged
 }
 
-fn values<'a>(runs: &[Run<'a>], metric: &Metric) -> Vec<(Run<'a>, f64)> {
-    runs.iter()
-        .filter_map(|run| Some((*run, *same(run, metric)?.value.known()?)))
-        .collect()
-}
-
-/// A pair's key: pair ids are unique within a session only.
-fn pair_key(run: &Run<'_>) -> Option<String> {
-    let session = run.report.run.session.as_ref()?;
-    Some(format!("{}/{}", session.id, session.pair_id.as_ref()?))
-}
-
-type Together = BTreeMap<String, (f64, f64)>;
-
-/// The pairs that are complete. A pair id with two runs on one side pairs nothing.
-fn paired(numbers: &[Vec<(Run<'_>, f64)>; 2]) -> Together {
-    let [a, b] = numbers.each_ref().map(|numbers| {
-        let mut by_pair: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-        for (run, value) in numbers {
-            if let Some(key) = pair_key(run) {
-                by_pair.entry(key).or_default().push(*value);
-            }
+impl Side {
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let values: Vec<f64> = values.collect();
+        Self {
+            runs: values.len(),
+            median: stats::median(&values),
         }
-        by_pair
-    });
-    a.into_iter()
-        .filter_map(|(key, a)| match (a.as_slice(), b.get(&key)?.as_slice()) {
-            ([a], [b]) => Some((key, (*a, *b))),
-            _ => None,
-        })
-        .collect()
+    }
 }
 
-fn without_partner(
-    numbers: &[(Run<'_>, f64)],
-    together: &Together,
-    case: &str,
-    metric: &Metric,
-) -> Vec<LeftOut> {
-    numbers
-        .iter()
-        .filter(|(run, _)| pair_key(run).is_none_or(|key| !together.contains_key(&key)))
-        .map(|(run, _)| LeftOut {
-            run: run.report.run.id.clone(),
-            case: case.to_owned(),
-            why: format!("it has no partner for {}", metric.key()),
-        })
-        .collect()
-}
+impl MetricComparison {
+    /// A metric that has not been looked at yet.
+    fn unjudged(metric: &Metric) -> Self {
+        Self {
+            name: metric.name.clone(),
+            aggregation: metric.aggregation,
+            compat: metric.compat.clone(),
+            unit: metric.unit,
+            direction: metric.direction,
+            a: Side::default(),
+            b: Side::default(),
+            pairs: None,
+            effect: None,
+            p_value: None,
+            adjusted_p_value: None,
+            cross_check: None,
+            detectable: None,
+            observed: Verdict::Insufficient,
+            verdict: Verdict::Insufficient,
+            reason: None,
+            gate: None,
+        }
+    }
 
-fn as_pairs(judged: &mut MetricComparison, together: &Together) -> Result<(), NotRuns> {
-    let pairs = Pairs::new(together.iter().map(|(key, (a, b))| (key.as_str(), *a, *b)))?;
-    judged.pairs = Some(pairs.len());
-    let logs = pairs.ln();
-    let scale = scale(logs.is_some());
-    let judgeable = logs.unwrap_or(pairs);
-    judged.effect = signed_rank::shift(&judgeable).map(|shift| effect(scale, shift));
-    judged.p_value = signed_rank::test(&judgeable).map(|test| test.p_value);
-    judged.cross_check = student::paired(&judgeable).map(|(_, shift)| effect(scale, shift));
-    judged.detectable = power::detectable_paired_shift(&judgeable).map(|d| relative(scale, d));
-    Ok(())
+    /// One metric over pairs of runs, each with an id of its own, its number in A and in B. No
+    /// verdict yet: that takes the p values of all metrics.
+    pub(crate) fn of_pairs(metric: &Metric, pairs: &[(&str, f64, f64)]) -> Self {
+        let mut judged = Self::unjudged(metric);
+        judged.a = Side::of(pairs.iter().map(|(_, a, _)| *a));
+        judged.b = Side::of(pairs.iter().map(|(_, _, b)| *b));
+        let result = judged.take_pairs(pairs);
+        judged.reason = match result {
+            Err(fault) => Some(fault.to_string()),
+            Ok(()) if judged.effect.is_none() => {
+                let count = pairs.len();
+                Some(format!("{count} complete pairs; it takes {MIN_PAIRS}"))
+            }
+            Ok(()) => None,
+        };
+        judged
+    }
+
+    fn take_pairs(&mut self, together: &[(&str, f64, f64)]) -> Result<(), NotRuns> {
+        let pairs = Pairs::new(together.iter().copied())?;
+        self.pairs = Some(pairs.len());
+        let logs = pairs.ln();
+        let scale = scale(logs.is_some());
+        let judgeable = logs.unwrap_or(pairs);
+        self.effect = signed_rank::shift(&judgeable).map(|shift| effect(scale, shift));
+        self.p_value = signed_rank::test(&judgeable).map(|test| test.p_value);
+        self.cross_check = student::paired(&judgeable).map(|(_, shift)| effect(scale, shift));
+        self.detectable = power::detectable_paired_shift(&judgeable).map(|d| relative(scale, d));
+        Ok(())
+    }
 }
 
 fn as_groups(
     judged: &mut MetricComparison,
-    numbers: &[Vec<(Run<'_>, f64)>; 2],
+    pair: &CasePair<'_>,
+    column: &Column<'_>,
 ) -> Result<(), NotRuns> {
-    let runs = |numbers: &[(Run<'_>, f64)]| {
-        Runs::new(
-            numbers
-                .iter()
-                .map(|(run, value)| (run.report.run.id.as_str(), *value)),
-        )
+    let runs = |side: usize| {
+        let values = column.values[side].iter();
+        Runs::new(values.map(|(run, value)| {
+            let run = &pair.sides[side][*run];
+            (run.report.run.id.as_str(), *value)
+        }))
     };
-    let (a, b) = (runs(&numbers[0])?, runs(&numbers[1])?);
+    let (a, b) = (runs(0)?, runs(1)?);
     judged.effect = Effect::of_groups(&a, &b);
     judged.p_value = mann_whitney::test(&a, &b).map(|test| test.p_value);
     judged.detectable = detectable(&a, &b);

@@ -1,11 +1,12 @@
 //! Which case of A belongs to which case of B, and what blocks their comparison.
 
 use super::Group;
+use super::cases::{self, Bucket, Found, Place};
 use super::environment::Axis;
 use crate::model::{Case, Measurement, Outcome, Report, Severity};
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A difference that makes two results measure different things.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -40,6 +41,9 @@ pub(super) struct Run<'a> {
 
 /// A case with its runs on both sides.
 pub(super) struct CasePair<'a> {
+    /// Id and parameters.
+    pub key: String,
+    /// The same, short: of the parameters only those that tell it from its siblings.
     pub label: String,
     pub sides: [Vec<Run<'a>>; 2],
 }
@@ -59,109 +63,108 @@ impl Matched<'_> {
     }
 }
 
-type Found<'a> = Vec<(&'a Report, &'a Case)>;
-/// Id and parameters without the axis; then, under it, the suite's rows.
-type Cases<'a> = BTreeMap<(String, String), BTreeMap<Option<&'a str>, Found<'a>>>;
+/// Cases of one id without a partner, on both sides.
+#[derive(Default)]
+struct Lone<'a> {
+    sides: [Vec<(Found<'a>, String)>; 2],
+}
 
-/// Matches cases by id, parameters and, where a side has several, the suite's row.
+/// Matches cases by id, parameters and, where a side has several, the suite's row and arm.
 pub(super) fn match_cases<'a>(a: &'a [Report], b: &'a [Report], axes: &[Axis]) -> Matched<'a> {
+    let mut groups = [Group::default(), Group::default()];
+    let mut fields = BTreeSet::new();
+    let [a, b] = [(a, 0), (b, 1)]
+        .map(|(reports, side)| cases::collect(reports, axes, &mut groups[side], &mut fields));
+    let labels = cases::labels(a.iter().chain(&b), axes);
     let mut matched = Matched {
-        groups: [Group::default(), Group::default()],
+        groups,
         blocked: Vec::new(),
         pairs: Vec::new(),
-        fields: BTreeSet::new(),
+        fields,
     };
-    let [mut cases_a, mut cases_b] = [(a, 0), (b, 1)].map(|(reports, side)| {
-        collect(
-            reports,
-            axes,
-            &mut matched.groups[side],
-            &mut matched.fields,
-        )
-    });
-    let keys: BTreeSet<_> = cases_a.keys().chain(cases_b.keys()).cloned().collect();
-    let mut lone: BTreeMap<String, [Found<'a>; 2]> = BTreeMap::new();
-    for key in keys {
-        let mut rows_a = cases_a.remove(&key).unwrap_or_default();
-        let mut rows_b = cases_b.remove(&key).unwrap_or_default();
-        if rows_a.len() == 1 && rows_b.len() == 1 {
-            let [found_a, found_b] =
-                [rows_a, rows_b].map(|rows| rows.into_values().flatten().collect());
-            pair(&mut matched, [found_a, found_b], axes);
-            continue;
+    let mut of_b: HashMap<(String, String), Bucket<'a>> =
+        b.into_iter().map(|bucket| (bucket.key(), bucket)).collect();
+    let mut lone: BTreeMap<&'a str, Lone<'a>> = BTreeMap::new();
+    let mut matched_ids: BTreeSet<&'a str> = BTreeSet::new();
+    for bucket in a {
+        let partner = of_b.remove(&bucket.key());
+        let (id, label) = (bucket.id, labels.of(&bucket));
+        let (together, alone) = partners(bucket, partner);
+        for (place, sides) in together {
+            matched_ids.insert(id);
+            let key = cases::named(&sides[0][0].1.key(), place);
+            pair(
+                &mut matched,
+                sides,
+                axes,
+                [key, cases::named(&label, place)],
+            );
         }
-        let rows: BTreeSet<_> = rows_a.keys().chain(rows_b.keys()).copied().collect();
-        for row in rows {
-            match (rows_a.remove(&row), rows_b.remove(&row)) {
-                (Some(a), Some(b)) => pair(&mut matched, [a, b], axes),
-                (a, b) => {
-                    let sides = lone.entry(key.0.clone()).or_default();
-                    sides[0].extend(a.unwrap_or_default());
-                    sides[1].extend(b.unwrap_or_default());
-                }
-            }
+        for (side, place, found) in alone {
+            let sides = &mut lone.entry(id).or_default().sides;
+            sides[side].push((found, cases::named(&label, place)));
         }
     }
-    for (id, sides) in lone {
-        judge_lone(&mut matched, &id, &sides);
+    let mut rest: Vec<Bucket<'a>> = of_b.into_values().collect();
+    rest.sort_by_key(|bucket| bucket.order);
+    for bucket in rest {
+        let (id, label) = (bucket.id, labels.of(&bucket));
+        let named = |place| cases::named(&label, place);
+        let several = bucket.places.len() > 1;
+        let found = bucket.places.into_iter().map(|(place, found)| {
+            let place = Some(place).filter(|_| several);
+            (found, named(place))
+        });
+        lone.entry(id).or_default().sides[1].extend(found);
+    }
+    for (id, lone) in lone {
+        judge_lone(&mut matched, id, &lone.sides, matched_ids.contains(id));
     }
     matched
 }
 
-fn collect<'a>(
-    reports: &'a [Report],
-    axes: &[Axis],
-    group: &mut Group,
-    fields: &mut BTreeSet<String>,
-) -> Cases<'a> {
-    let mut seen = BTreeSet::new();
-    let mut cases = Cases::new();
-    let mut degraded: BTreeMap<String, usize> = BTreeMap::new();
-    for report in reports {
-        if !seen.insert(report.run.id.as_str()) {
-            group.left_out.push(LeftOut {
-                run: report.run.id.clone(),
-                case: "every case".to_owned(),
-                why: "the run was given twice and counts once".to_owned(),
-            });
-            continue;
-        }
-        group.runs += 1;
-        let row = report.run.session.as_ref().map(|s| s.row.as_str());
-        for case in &report.cases {
-            fields.extend(case.benchmark.params.keys().map(|name| field_of(name)));
-            let mut kept = case.benchmark.params.clone();
-            kept.retain(|name, _| !declared(axes, &field_of(name)));
-            let ordered: BTreeMap<_, _> = kept.into_iter().collect();
-            let params = serde_json::to_string(&ordered).unwrap_or_default();
-            let rows = cases
-                .entry((case.benchmark.id.clone(), params))
-                .or_default();
-            rows.entry(row).or_default().push((report, case));
-            if let Outcome::Measured(measurement) = &case.outcome {
-                for flag in &measurement.validity.flags {
-                    if flag.severity == Severity::Degraded {
-                        *degraded.entry(flag.code.clone()).or_default() += 1;
-                    }
-                }
-            }
+/// A place's name, if it needs one, with its runs on both sides.
+type Together<'a> = Vec<(Option<Place<'a>>, [Found<'a>; 2])>;
+/// The side, a place's name and its runs.
+type Alone<'a> = Vec<(usize, Option<Place<'a>>, Found<'a>)>;
+
+/// The places of equal cases put together: one place a side belongs together wherever it is, of
+/// several those of one name.
+fn partners<'a>(a: Bucket<'a>, b: Option<Bucket<'a>>) -> (Together<'a>, Alone<'a>) {
+    let (mut places_a, places_b) = (a.places, b.map(|b| b.places).unwrap_or_default());
+    if places_a.len() == 1 && places_b.len() == 1 {
+        let [a, b] = [places_a, places_b].map(|places| places.into_values().flatten().collect());
+        return (vec![(None, [a, b])], Vec::new());
+    }
+    let (mut together, mut alone) = (Vec::new(), Vec::new());
+    let several = places_a.len() > 1;
+    for (place, found_b) in places_b {
+        match places_a.remove(&place) {
+            Some(found_a) => together.push((Some(place), [found_a, found_b])),
+            None => alone.push((1, Some(place), found_b)),
         }
     }
-    group.degraded = degraded.into_iter().collect();
-    cases
+    let left = places_a.into_iter();
+    alone.extend(left.map(|(place, found)| (0, Some(place).filter(|_| several), found)));
+    (together, alone)
 }
 
-fn field_of(param: &str) -> String {
-    format!("params.{param}")
+pub(super) fn field_of(param: &str) -> String {
+    super::path::below("params", param)
 }
 
-fn declared(axes: &[Axis], field: &str) -> bool {
+pub(super) fn declared(axes: &[Axis], field: &str) -> bool {
     axes.iter().any(|axis| axis.covers(field))
 }
 
 /// Puts two matched sides together, unless something blocks it.
-fn pair<'a>(matched: &mut Matched<'a>, sides: [Found<'a>; 2], axes: &[Axis]) {
-    let label = sides[0][0].1.key();
+fn pair<'a>(
+    matched: &mut Matched<'a>,
+    sides: [Found<'a>; 2],
+    axes: &[Axis],
+    [key, label]: [String; 2],
+) {
+    let first = sides[0][0].1;
     let mut checks = vec![(
         "definition_hash".to_owned(),
         values(&sides, |_, case| case.benchmark.definition_hash.clone()),
@@ -171,12 +174,11 @@ fn pair<'a>(matched: &mut Matched<'a>, sides: [Found<'a>; 2], axes: &[Axis]) {
         checks.push(("node count".to_owned(), nodes));
     }
     // A parameter under study must have one value a side, or it is unclear what is compared.
-    let params: BTreeSet<&String> = sides[0][0].1.benchmark.params.keys().collect();
     let mut mixed = false;
-    for name in params
-        .into_iter()
-        .filter(|name| declared(axes, &field_of(name)))
-    {
+    for name in first.benchmark.params.keys() {
+        if !declared(axes, &field_of(name)) {
+            continue;
+        }
         let [a, b] = values(&sides, |_, case| text(case.benchmark.params.get(name)));
         if a.len() > 1 || b.len() > 1 {
             mixed = true;
@@ -200,7 +202,7 @@ fn pair<'a>(matched: &mut Matched<'a>, sides: [Found<'a>; 2], axes: &[Axis]) {
         valid(a, &mut groups[0], &label),
         valid(b, &mut groups[1], &label),
     ];
-    matched.pairs.push(CasePair { label, sides });
+    matched.pairs.push(CasePair { key, label, sides });
 }
 
 fn values(
@@ -215,7 +217,7 @@ fn values(
     })
 }
 
-fn text(value: Option<&Value>) -> String {
+pub(super) fn text(value: Option<&Value>) -> String {
     match value {
         None => "absent".to_owned(),
         Some(Value::String(text)) => text.clone(),
@@ -253,38 +255,50 @@ fn valid<'a>(found: Found<'a>, group: &mut Group, label: &str) -> Vec<Run<'a>> {
     runs
 }
 
-/// Cases without a partner: a blocking difference of parameters if both sides have some of this
-/// id, else cases of one side's own.
-fn judge_lone(matched: &mut Matched<'_>, id: &str, sides: &[Found<'_>; 2]) {
-    if sides.iter().any(Vec::is_empty) {
+/// Cases without a partner. If both sides have some of this id and none was matched, it is their
+/// parameters that differ, which blocks; else they are cases of one side's own.
+fn judge_lone(
+    matched: &mut Matched<'_>,
+    id: &str,
+    sides: &[Vec<(Found<'_>, String)>; 2],
+    some_matched: bool,
+) {
+    if some_matched || sides.iter().any(Vec::is_empty) {
         for (group, found) in matched.groups.iter_mut().zip(sides) {
-            let names: BTreeSet<String> = found.iter().map(|(_, case)| case.key()).collect();
+            let names = found.iter().map(|(_, label)| label.clone());
             group.cases_of_its_own.extend(names);
         }
         return;
     }
-    let names: BTreeSet<&String> = sides
+    let found = sides
+        .each_ref()
+        .map(|lone| lone.iter().flat_map(|(found, _)| found).copied().collect());
+    let names: BTreeSet<&String> = found
         .iter()
         .flatten()
-        .flat_map(|(_, case)| case.benchmark.params.keys())
+        .flat_map(|(_, case): &(&Report, &Case)| case.benchmark.params.keys())
         .collect();
-    let mut found = false;
+    let before = matched.blocked.len();
+    let mut block = |field: String, [a, b]: [BTreeSet<String>; 2]| {
+        let [a, b] = [a, b].map(|values| values.into_iter().collect());
+        let case = id.to_owned();
+        matched.blocked.push(Blocked { case, field, a, b });
+    };
     for name in names {
-        let [a, b] = values(sides, |_, case| text(case.benchmark.params.get(name)));
+        let [a, b] = values(&found, |_, case| text(case.benchmark.params.get(name)));
         if a != b {
-            found = true;
-            let [a, b] = [a, b].map(|values| values.into_iter().collect());
-            let (case, field) = (id.to_owned(), field_of(name));
-            matched.blocked.push(Blocked { case, field, a, b });
+            block(field_of(name), [a, b]);
         }
     }
-    if !found {
-        let [a, b] = values(sides, |report, _| {
-            let session = report.run.session.as_ref();
-            session.map_or("no suite".to_owned(), |session| session.row.clone())
-        })
-        .map(|values| values.into_iter().collect());
-        let (case, field) = (id.to_owned(), "row of the suite".to_owned());
-        matched.blocked.push(Blocked { case, field, a, b });
+    if matched.blocked.len() > before {
+        return;
     }
+    let places = values(&found, |report, _| Place::of(report).to_string());
+    let [a, b] = places.map(|values| values.into_iter().collect());
+    matched.blocked.push(Blocked {
+        case: id.to_owned(),
+        field: "row and arm of the suite".to_owned(),
+        a,
+        b,
+    });
 }

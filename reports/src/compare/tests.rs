@@ -244,9 +244,10 @@ fn the_text_names_verdicts_differences_and_what_is_missing() {
     let style = crate::render::terminal::Style::PLAIN;
     let text = crate::render::compare::comparison(&comparison, &style);
     for expected in [
-        "A: 8 runs, B: 9 runs",
-        "confounder: program.build_profile",
-        "confounded beyond the gate",
+        "A 8 runs",
+        "B 9 runs",
+        "confounder: program.build_profile: debug → debug | other",
+        "confounded beyond 3%",
         "given twice",
         "only in B: test/lone",
     ] {

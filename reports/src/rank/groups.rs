@@ -41,7 +41,7 @@ impl Field {
             "arm" => return Ok(Self::Arm),
             _ => {}
         }
-        let fields = surroundings.distinct().iter().flat_map(BTreeMap::keys);
+        let fields = surroundings.names();
         let params = reports.iter().flat_map(|report| &report.cases);
         let params = params.flat_map(|case| case.benchmark.params.keys());
         let mut meant: BTreeMap<String, Self> = BTreeMap::new();
@@ -163,7 +163,7 @@ pub(super) fn group<'a>(
             continue;
         }
         for case in &report.cases {
-            let value = |field: &str| surroundings.fields(run).get(field).cloned();
+            let value = |field: &str| surroundings.value(run, field).cloned();
             match field.group(report, case, value) {
                 Ok(name) => {
                     let names = &mut grouped.names;

@@ -1,152 +1,182 @@
-//! A comparison for a terminal, in the manner of benchstat: environments first, then a line per
-//! metric with `~` where nothing was found, then a footnote for everything left out.
+//! A comparison for a terminal: the two sides, what differs between their environments, a table
+//! with a line per metric, and below it everything that was left out and what the words mean.
 
+use super::differences::environment;
+use super::sheet::{Alignment, Sheet, columns_of_stdout};
 use super::terminal::Style;
 use super::units::human;
-use crate::compare::{Class, Comparison, Difference, Group, MetricComparison, Scale, Verdict};
-use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, presets};
+use crate::compare::{Comparison, Effect, Group, MetricComparison, Scale, Status, Verdict};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// The whole comparison. Writing to a string cannot fail, so results of `writeln!` are dropped.
+/// The whole comparison, laid out for the width of standard output. Writing to a string cannot
+/// fail, so results of `writeln!` are dropped.
 #[must_use]
 pub fn comparison(comparison: &Comparison, style: &Style) -> String {
-    let mut text = format!(
-        "A: {} runs, B: {} runs\n",
-        comparison.a.runs, comparison.b.runs
-    );
+    within(comparison, style, columns_of_stdout())
+}
+
+/// The whole comparison in lines of at most `width` columns, as far as names allow; `None` for
+/// lines as long as what they say.
+fn within(comparison: &Comparison, style: &Style, width: Option<usize>) -> String {
+    let mut text = String::new();
+    for (name, group) in [("A", &comparison.a), ("B", &comparison.b)] {
+        side(&mut text, name, group, style);
+    }
     environment(&mut text, comparison, style);
-    for blocked in &comparison.blocked {
-        let (a, b) = (blocked.a.join(", "), blocked.b.join(", "));
-        let mark = style.bad("not comparable:");
-        let _ = writeln!(
-            text,
-            "{mark} {}: {}: A {a}; B {b}",
-            blocked.case, blocked.field
-        );
-    }
     if comparison.cases.iter().any(|case| !case.metrics.is_empty()) {
-        let _ = writeln!(text, "\n{}", table(comparison, style));
+        text.push('\n');
+        text.push_str(&table(comparison, style, width));
+        legend(&mut text, comparison, style);
     }
+    text.push('\n');
+    blocked(&mut text, comparison, style);
     footnotes(&mut text, comparison, style);
+    conclusion(&mut text, comparison, style);
     text
 }
 
-fn environment(text: &mut String, comparison: &Comparison, style: &Style) {
-    let mut uncounted = Vec::new();
-    let of_cases = comparison.cases.iter().flat_map(|case| &case.confounders);
-    let mut shown: Vec<&Difference> = Vec::new();
-    for difference in comparison.environment.iter().chain(of_cases) {
-        if difference.class == Class::NotCounted {
-            uncounted.push(difference.field.as_str());
-        } else if !shown.contains(&difference) {
-            shown.push(difference);
-        }
-    }
-    if shown.is_empty() {
-        let _ = writeln!(text, "environment: no difference that counts");
-    }
-    for difference in shown {
-        let mark = match difference.class {
-            Class::Confounder => style.doubtful("confounder"),
-            Class::Declared | Class::NotCounted => style.good("declared"),
-        };
-        let (a, b) = (values(&difference.a), values(&difference.b));
-        let why = difference.why.as_ref().map(|why| format!(" ({why})"));
-        let field = &difference.field;
-        let _ = writeln!(
-            text,
-            "{mark}: {field}: {a} → {b}{}",
-            why.unwrap_or_default()
-        );
-    }
-    if !uncounted.is_empty() {
-        let line = format!("differs, not counted: {}", uncounted.join(", "));
-        let _ = writeln!(text, "{}", style.faint(&line));
+fn side(text: &mut String, name: &str, group: &Group, style: &Style) {
+    let runs = count(group.runs, "run");
+    let called = match group.name.as_str() {
+        "" => String::new(),
+        called => format!("{}  ", visible(called)),
+    };
+    let time = group.time.as_ref().map_or(String::new(), |(from, to)| {
+        let line = format!("  {} – {}", moment(from), moment(to));
+        style.faint(&line)
+    });
+    let _ = writeln!(text, "{}  {called}{runs}{time}", style.bold(name));
+}
+
+/// A time of a report to the minute: `2026-11-20 08:12`.
+fn moment(time: &str) -> String {
+    let minutes = time.get(..16).unwrap_or(time);
+    visible(&minutes.replace('T', " "))
+}
+
+fn table(comparison: &Comparison, style: &Style, width: Option<usize>) -> String {
+    let wide = wide(comparison, style);
+    if width.is_none_or(|width| wide.width() <= width) {
+        wide.finish(*style)
+    } else {
+        narrow(comparison, style).finish(*style)
     }
 }
 
-/// The first few values; a field may have one per run.
-fn values(values: &[String]) -> String {
-    let shown = values
-        .iter()
-        .take(3)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(" | ");
-    match values.len() {
-        0..=3 => shown,
-        count => format!("{shown} and {} more", count - 3),
-    }
-}
-
-fn table(comparison: &Comparison, style: &Style) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING.header_separator(LineStyle::new('─', '─', '─', '─')));
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    if !style.color {
-        table.force_no_tty();
-    }
-    table.set_header([
-        "case",
-        "metric",
-        "A",
-        "B",
-        "B/A",
-        "95 % interval",
-        "p",
-        "runs",
-        "detectable",
-        "verdict",
+/// A line per metric below the line of its case.
+fn wide(comparison: &Comparison, style: &Style) -> Sheet {
+    use Alignment::{Left, Right};
+    let mut sheet = Sheet::new(&[
+        ("metric", Left),
+        ("A", Right),
+        ("B", Right),
+        ("B/A", Right),
+        ("95 % interval", Right),
+        ("p", Right),
+        ("runs", Right),
+        ("detectable", Right),
+        ("verdict", Left),
     ]);
-    for column in 2..9 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
     for case in &comparison.cases {
-        for (index, metric) in case.metrics.iter().enumerate() {
-            let label = if index == 0 { case.case.as_str() } else { "" };
-            table.add_row(row(label, metric, style).map(Cell::new));
+        sheet.heading(style.bold(&visible(&case.label)));
+        for metric in &case.metrics {
+            let Numbers {
+                medians: [a, b],
+                effect,
+                interval,
+                detectable,
+            } = numbers(metric);
+            sheet.row([
+                visible(&metric.title()),
+                a,
+                b,
+                effect,
+                interval,
+                p_value(metric),
+                runs(metric),
+                detectable,
+                verdict(metric, style),
+            ]);
         }
     }
-    table
+    sheet
 }
 
-fn row(label: &str, metric: &MetricComparison, style: &Style) -> [String; 10] {
-    let number = |value: Option<f64>| value.map_or("n/a".into(), |v| human(v, metric.unit));
-    let (effect, interval) = match metric.effect {
+/// The numbers of a metric below its name, for terminals that the wide table overfills.
+fn narrow(comparison: &Comparison, style: &Style) -> Sheet {
+    use Alignment::{Left, Right};
+    let mut sheet = Sheet::new(&[
+        ("A", Right),
+        ("B", Right),
+        ("B/A", Right),
+        ("95 % interval", Right),
+        ("detectable", Right),
+        ("verdict", Left),
+    ]);
+    for case in &comparison.cases {
+        sheet.heading(style.bold(&visible(&case.label)));
+        for metric in &case.metrics {
+            let Numbers {
+                medians: [a, b],
+                effect,
+                interval,
+                detectable,
+            } = numbers(metric);
+            let (title, runs) = (visible(&metric.title()), runs(metric));
+            sheet.heading(format!("  {title}  {}", style.faint(&format!("({runs})"))));
+            let verdict = verdict(metric, style);
+            sheet.row([a, b, effect, interval, detectable, verdict]);
+        }
+    }
+    sheet
+}
+
+struct Numbers {
+    medians: [String; 2],
+    effect: String,
+    interval: String,
+    detectable: String,
+}
+
+fn numbers(metric: &MetricComparison) -> Numbers {
+    let median = |value: Option<f64>| value.map_or("n/a".into(), |v| human(v, metric.unit));
+    let show = |effect: &Effect, value: f64| match effect.scale {
+        Scale::Ratio => format!("{value:.3}"),
+        Scale::Difference => signed(value, metric),
+    };
+    let (effect, interval) = match &metric.effect {
         None => ("n/a".to_owned(), "n/a".to_owned()),
         Some(effect) => {
-            let show = |value: f64| match effect.scale {
-                Scale::Ratio => format!("{value:.3}"),
-                Scale::Difference => signed(value, metric),
-            };
-            let interval = format!("{} – {}", show(effect.low), show(effect.high));
-            (show(effect.value), interval)
+            let (low, high) = (show(effect, effect.low), show(effect, effect.high));
+            (show(effect, effect.value), format!("{low} – {high}"))
         }
     };
-    let runs = match metric.pairs {
-        Some(pairs) => format!("{pairs} pairs"),
-        None => format!("{}+{}", metric.a.runs, metric.b.runs),
-    };
-    let detectable = metric.detectable.map(|size| match metric.effect {
-        Some(effect) if effect.scale == Scale::Difference => human(size, metric.unit),
-        _ => format!("{:.1} %", size * 100.0),
-    });
-    [
-        label.to_owned(),
-        metric.title(),
-        number(metric.a.median),
-        number(metric.b.median),
+    Numbers {
+        medians: [metric.a.median, metric.b.median].map(median),
         effect,
         interval,
-        metric
-            .adjusted_p_value
-            .map_or("n/a".into(), |p| format!("{p:.3}")),
-        runs,
-        detectable.unwrap_or("n/a".into()),
-        verdict(metric, style),
-    ]
+        detectable: detectable(metric),
+    }
+}
+
+/// The smallest change that would have been found: relative, or in the metric's unit.
+pub(super) fn detectable(metric: &MetricComparison) -> String {
+    match (metric.detectable, metric.effect) {
+        (None, _) => "n/a".to_owned(),
+        (Some(size), Some(effect)) if effect.scale == Scale::Difference => human(size, metric.unit),
+        (Some(size), _) => percent(size),
+    }
+}
+
+/// A share in percent, with one decimal as long as it says something.
+pub(super) fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent.abs() < 100.0 {
+        format!("{percent:.1} %")
+    } else {
+        format!("{percent:.0} %")
+    }
 }
 
 fn signed(value: f64, metric: &MetricComparison) -> String {
@@ -154,35 +184,111 @@ fn signed(value: f64, metric: &MetricComparison) -> String {
     format!("{sign}{}", human(value.abs(), metric.unit))
 }
 
-fn verdict(metric: &MetricComparison, style: &Style) -> String {
-    let word = match metric.verdict {
+fn runs(metric: &MetricComparison) -> String {
+    match metric.pairs {
+        Some(pairs) => count(pairs, "pair"),
+        None => format!("{} + {}", metric.a.runs, metric.b.runs),
+    }
+}
+
+/// The adjusted p value; below a thousandth nobody cares by how much.
+fn p_value(metric: &MetricComparison) -> String {
+    match metric.adjusted_p_value {
+        None => "n/a".to_owned(),
+        Some(p) if p < 0.001 => "<0.001".to_owned(),
+        Some(p) => format!("{p:.3}"),
+    }
+}
+
+/// A verdict's word in its colour.
+pub(super) fn word(verdict: Verdict, style: &Style) -> String {
+    match verdict {
         Verdict::Better => style.good("better"),
         Verdict::Worse => style.bad("worse"),
         Verdict::Differs => style.bold("differs"),
         Verdict::Same => "~".to_owned(),
         Verdict::Confounded => style.doubtful("confounded"),
         Verdict::Insufficient => style.doubtful("insufficient"),
-    };
+    }
+}
+
+fn verdict(metric: &MetricComparison, style: &Style) -> String {
+    let word = word(metric.verdict, style);
     match metric.gate {
-        Some(gate) if gate.failed => format!("{word} {}", style.bad("beyond the gate")),
+        Some(gate) if gate.failed => {
+            let beyond = format!("beyond {}", gate.threshold);
+            format!("{word} {}", style.bad(&beyond))
+        }
         _ => word,
     }
 }
 
+/// What the columns and words mean, of those that appear.
+fn legend(text: &mut String, comparison: &Comparison, style: &Style) {
+    let metrics = || comparison.cases.iter().flat_map(|case| &case.metrics);
+    let tested = metrics().filter(|metric| metric.p_value.is_some()).count();
+    let any = |verdict| metrics().any(|metric| metric.verdict == verdict);
+    let mut lines = vec![
+        "A, B: medians over runs; detectable: the smallest change that so many runs with such a \
+         spread"
+            .to_owned(),
+        "show 4 times in 5; ~: no difference was found, which says little about smaller ones"
+            .to_owned(),
+    ];
+    if tested > 1 {
+        lines.push(format!(
+            "p: adjusted for {tested} metrics at once (Benjamini-Hochberg)"
+        ));
+    }
+    if any(Verdict::Confounded) {
+        lines.push(
+            "confounded: the numbers differ, and so do the environments: hold those equal, or say"
+                .into(),
+        );
+        lines.push("with --axis FIELD which difference is under study".into());
+    }
+    for line in lines {
+        let _ = writeln!(text, "{}", style.faint(&line));
+    }
+}
+
+fn blocked(text: &mut String, comparison: &Comparison, style: &Style) {
+    for blocked in &comparison.blocked {
+        let list = |values: &[String]| visible(&some_of(values));
+        let mark = style.bad("not comparable:");
+        let _ = writeln!(
+            text,
+            "{mark} {}: {}: A {}; B {}",
+            visible(&blocked.case),
+            visible(&blocked.field),
+            list(&blocked.a),
+            list(&blocked.b)
+        );
+    }
+}
+
+/// The first few values; a field may have one per run.
+pub(super) fn some_of(values: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let shown = values[..values.len().min(SHOWN)].join(" | ");
+    match values.len() {
+        0..=SHOWN => shown,
+        count => format!("{shown} and {} more", count - SHOWN),
+    }
+}
+
 fn footnotes(text: &mut String, comparison: &Comparison, style: &Style) {
+    let mark = style.doubtful("insufficient:");
     for case in &comparison.cases {
+        let label = visible(&case.label);
         for metric in &case.metrics {
             if let Some(reason) = &metric.reason {
-                let mark = style.doubtful("insufficient:");
-                let _ = writeln!(text, "{mark} {} {}: {reason}", case.case, metric.title());
+                let title = visible(&metric.title());
+                let _ = writeln!(text, "{mark} {label} {title}: {}", visible(reason));
             }
         }
         if case.metrics.is_empty() {
-            let _ = writeln!(
-                text,
-                "insufficient: {}: no valid run has a number",
-                case.case
-            );
+            let _ = writeln!(text, "{mark} {label}: no valid run has a number");
         }
     }
     for (name, group) in [("A", &comparison.a), ("B", &comparison.b)] {
@@ -191,22 +297,94 @@ fn footnotes(text: &mut String, comparison: &Comparison, style: &Style) {
 }
 
 fn notes(text: &mut String, name: &str, group: &Group, style: &Style) {
+    // A thousand runs may be left out for one reason: one line.
+    let mut reasons: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     for left_out in &group.left_out {
-        let mark = style.doubtful("left out:");
-        let _ = writeln!(
-            text,
-            "{mark} {name} run {}: {}: {}",
-            left_out.run, left_out.case, left_out.why
-        );
+        let reason = (left_out.why.as_str(), left_out.case.as_str());
+        reasons.entry(reason).or_default().push(&left_out.run);
+    }
+    let mark = style.doubtful("left out:");
+    for ((why, case), of_runs) in reasons {
+        let runs = match of_runs.as_slice() {
+            [run] => format!("run {}", visible(run)),
+            [first, ..] => format!("{} ({}, ...)", count(of_runs.len(), "run"), visible(first)),
+            [] => continue,
+        };
+        let (why, case) = (visible(why), visible(case));
+        let _ = writeln!(text, "{mark} {name}: {runs} of {case}: {why}");
     }
     for case in &group.cases_of_its_own {
-        let _ = writeln!(text, "only in {name}: {case}");
+        let mark = style.doubtful(&format!("only in {name}:"));
+        let _ = writeln!(text, "{mark} {}", visible(case));
     }
-    for (flag, count) in &group.degraded {
-        let _ = writeln!(
-            text,
-            "{} {name}: {flag} in {count} results",
-            style.doubtful("degraded:")
-        );
+    for (flag, results) in &group.degraded {
+        let mark = style.doubtful("degraded:");
+        let results = count(*results, "result");
+        let _ = writeln!(text, "{mark} {name}: {} in {results}", visible(flag));
     }
+}
+
+/// What it all comes to, in one line.
+fn conclusion(text: &mut String, comparison: &Comparison, style: &Style) {
+    let metrics = || comparison.cases.iter().flat_map(|case| &case.metrics);
+    let mut counts = Vec::new();
+    for (verdict, words) in [
+        (Verdict::Worse, "worse"),
+        (Verdict::Better, "better"),
+        (Verdict::Differs, "different"),
+        (Verdict::Confounded, "confounded"),
+        (Verdict::Insufficient, "insufficient"),
+        (Verdict::Same, "without a difference"),
+    ] {
+        let number = metrics().filter(|metric| metric.verdict == verdict).count();
+        if number > 0 {
+            counts.push(format!("{number} {words}"));
+        }
+    }
+    let total = count(metrics().count(), "metric");
+    let counts = match counts.as_slice() {
+        [] => String::new(),
+        counts => format!(": {}", counts.join(", ")),
+    };
+    let failing = metrics().filter(|metric| metric.gate.is_some_and(|gate| gate.failed));
+    let gated = metrics().any(|metric| metric.gate.is_some());
+    let gate = match (gated, failing.count()) {
+        (false, _) => String::new(),
+        (true, 0) => "; none beyond its gate".to_owned(),
+        (true, failing) => format!("; {failing} beyond the gate"),
+    };
+    let status = match comparison.status {
+        Status::Pass => String::new(),
+        Status::Regression => format!("; {}", style.bad("regression")),
+        Status::Incomparable => format!("; {}", style.bad("not everything can be compared")),
+        Status::Insufficient => format!("; {}", style.doubtful("not everything can be told")),
+    };
+    let _ = writeln!(text, "{total} compared{counts}{gate}{status}");
+}
+
+pub(super) fn count(number: usize, what: &str) -> String {
+    if number == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{number} {what}s")
+    }
+}
+
+/// Text in one line with nothing hidden in it: reports are files that others wrote, and what would
+/// act on a terminal is spelt out.
+pub(super) fn visible(text: &str) -> String {
+    let acts = |c: char| c.is_control() || ('\u{200b}'..='\u{202e}').contains(&c);
+    if !text.contains(acts) {
+        return text.to_owned();
+    }
+    text.chars()
+        .flat_map(|c| {
+            let spelt: Vec<char> = if acts(c) {
+                c.escape_default().collect()
+            } else {
+                vec![c]
+            };
+            spelt
+        })
+        .collect()
 }

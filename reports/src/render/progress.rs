@@ -2,8 +2,9 @@
 
 use super::units::human_fact;
 use crate::model::{Outcome, Report};
-use crate::suite::{Progress, RunEvent, Unit};
+use crate::suite::{Progress, RunEvent};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 
 /// Shows a suite's runs as they come and go.
@@ -11,6 +12,8 @@ pub struct SuiteProgress {
     bar: Option<ProgressBar>,
     planned: usize,
     done: usize,
+    /// Rows of which it was said that they are done.
+    stopped: BTreeSet<String>,
 }
 
 impl SuiteProgress {
@@ -31,6 +34,7 @@ impl SuiteProgress {
             bar,
             planned,
             done: 0,
+            stopped: BTreeSet::new(),
         }
     }
 
@@ -41,15 +45,10 @@ impl SuiteProgress {
         }
     }
 
-    fn line(&self, unit: &Unit, what: &str) {
-        let line = format!(
-            "[{}/{}] {:<24} {what}",
-            self.done,
-            self.planned,
-            unit.name()
-        );
+    fn line(&self, name: &str, what: &str) {
+        let line = format!("[{}/{}] {name:<24} {what}", self.done, self.planned);
         match &self.bar {
-            Some(bar) => bar.set_message(format!("{} {what}", unit.name())),
+            Some(bar) => bar.set_message(format!("{name} {what}")),
             // Progress is a courtesy: a closed pipe must not end the session.
             None => drop(writeln!(io::stderr(), "{line}")),
         }
@@ -66,15 +65,22 @@ impl Progress for SuiteProgress {
             }
             RunEvent::Finished { unit, report } => {
                 self.done += 1;
-                self.line(unit, &result(report));
+                self.line(&unit.name(), &result(report));
             }
             RunEvent::Found { unit } => {
                 self.done += 1;
-                self.line(unit, "finished earlier");
+                self.line(&unit.name(), "finished earlier");
             }
-            RunEvent::NotNeeded { unit, reason } => {
+            RunEvent::NotNeeded { stopped } => {
                 self.done += 1;
-                self.line(unit, &format!("not needed: {reason}"));
+                // Once per row, not once per run.
+                if self.stopped.insert(stopped.row.clone()) {
+                    let (rounds, reason) = (stopped.rounds, stopped.reason);
+                    self.line(
+                        &stopped.row,
+                        &format!("done after {rounds} rounds: {reason}"),
+                    );
+                }
             }
         }
         if let Some(bar) = &self.bar {

@@ -2,8 +2,7 @@
 
 use super::terminal::Style;
 use super::units::{human, human_fact};
-use crate::model::{Direction, Flag, Severity};
-use crate::ratios::Ratio;
+use crate::model::{Flag, Severity};
 use crate::summary::{CaseSummary, Listed, MetricSummary, listed};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, presets};
 use std::fmt::Write as _;
@@ -91,42 +90,6 @@ fn rows(table: &mut Table, case: &CaseSummary, siblings: &[CaseSummary], depth: 
             Cell::new(metric.values.len()),
         ]);
     }
-}
-
-/// The ratios of a suite's arms, a line each.
-#[must_use]
-pub fn ratios(ratios: &[Ratio]) -> String {
-    let mut text = String::new();
-    for ratio in ratios {
-        let better = match ratio.direction {
-            Direction::HigherIsBetter => ", above 1 is better",
-            Direction::LowerIsBetter => ", below 1 is better",
-            Direction::Neutral => "",
-        };
-        let value = match &ratio.value {
-            Ok(estimate) => format!(
-                "{:.3} [{:.3}, {:.3}] over {}",
-                estimate.value,
-                estimate.low,
-                estimate.high,
-                count(ratio.pairs, "pair")
-            ),
-            Err(reason) => format!("n/a ({reason})"),
-        };
-        let Ratio {
-            row,
-            metric,
-            first,
-            other,
-            ..
-        } = ratio;
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "ratio: {row} {metric} {first} / {other} = {value}{better}"
-        );
-    }
-    text
 }
 
 /// An interval, or `n/a` and why.

@@ -2,9 +2,12 @@
 
 use super::{Arm, Row, RowArm, Server, Suite};
 use crate::import::Format;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// How the name of a second, identical run of the first arm ends.
+pub const AGAIN: &str = "again";
 
 /// What is repeated: one command of one row under one arm.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +16,8 @@ pub struct Unit {
     pub row: String,
     /// The arm's name, if the row has several.
     pub arm: Option<String>,
+    /// Whether this is the first arm's second, identical run, for the noise floor.
+    pub again: bool,
     /// The command line, matrix values filled in.
     pub command: Vec<String>,
     /// The server it needs.
@@ -27,15 +32,39 @@ pub struct Unit {
     pub timeout: Duration,
     /// How often it runs at most.
     pub repetitions: u32,
+    /// How its files' names begin: no other unit's do, and no character is special to a file system.
+    pub file_stem: String,
 }
 
 impl Unit {
-    /// Row and arm in one word, as files are named.
+    /// Row and arm in one word.
     #[must_use]
     pub fn name(&self) -> String {
         match &self.arm {
             Some(arm) => format!("{}-{arm}", self.row),
             None => self.row.clone(),
+        }
+    }
+
+    /// The arm's name, of a second run that of the first.
+    pub(super) fn base_arm(&self) -> Option<&str> {
+        let arm = self.arm.as_deref()?;
+        match arm.strip_suffix(AGAIN).filter(|_| self.again) {
+            None => Some(arm),
+            Some(base) => base.strip_suffix('-'),
+        }
+    }
+
+    /// The second run of this unit.
+    fn again(&self) -> Self {
+        let arm = match &self.arm {
+            Some(arm) => format!("{arm}-{AGAIN}"),
+            None => AGAIN.to_owned(),
+        };
+        Self {
+            arm: Some(arm),
+            again: true,
+            ..self.clone()
         }
     }
 }
@@ -62,11 +91,12 @@ impl Plan {
     /// Draws the order with a seed: equal seeds give equal orders.
     #[must_use]
     pub fn new(suite: &Suite, seed: u64) -> Self {
-        let units: Vec<Unit> = suite
+        let mut units: Vec<Unit> = suite
             .rows
             .iter()
             .flat_map(|row| units_of(suite, row))
             .collect();
+        name_files(&mut units);
         let order = order(&units, seed);
         Self { units, order }
     }
@@ -75,9 +105,55 @@ impl Plan {
     #[must_use]
     pub fn pair_id(&self, run: Scheduled) -> Option<String> {
         let unit = &self.units[run.unit];
-        unit.arm.as_ref()?;
-        Some(format!("{}-{}", unit.row, run.repetition))
+        // The units of a row stand together.
+        let neighbours = [run.unit.wrapping_sub(1), run.unit + 1];
+        let mut neighbours = neighbours.iter().filter_map(|&at| self.units.get(at));
+        let has_partner = neighbours.any(|other| other.row == unit.row);
+        has_partner.then(|| format!("{}-{}", unit.row, run.repetition))
     }
+}
+
+/// Gives every unit a name for its files: other characters than `check_name` allows and those that
+/// join arms become `_`, and a name that is then long or taken gets a number.
+fn name_files(units: &mut [Unit]) {
+    const LONGEST: usize = 120;
+    let mut taken = HashSet::new();
+    for unit in units {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.,=".contains(c);
+        let name = unit.name();
+        let name = name.chars().map(|c| if plain(c) { c } else { '_' });
+        let name: String = name.take(LONGEST).collect();
+        let mut numbered = name.clone();
+        let mut number = 2;
+        while !taken.insert(numbered.clone()) {
+            numbered = format!("{name}~{number}");
+            number += 1;
+        }
+        unit.file_stem = numbered;
+    }
+}
+
+/// Whether the row's commands, servers, environment variables or binaries have `{name}`.
+pub(super) fn uses(suite: &Suite, row: &Row, name: &str) -> bool {
+    let place = format!("{{{name}}}");
+    let servers = row.arms.iter().filter_map(|arm| arm.server.as_ref());
+    let servers = servers
+        .chain(&row.server)
+        .flat_map(|server| &server.command);
+    let arms = suite.arms.iter();
+    let bins = arms
+        .clone()
+        .filter_map(|arm| arm.bin.as_ref())
+        .chain(&suite.bin);
+    let texts = row.command.iter().chain(servers);
+    let texts = texts.chain(row.arms.iter().flat_map(|arm| &arm.command));
+    let texts = texts.chain(arms.clone().flat_map(|arm| &arm.args));
+    let texts = texts.chain(suite.env.values()).chain(row.env.values());
+    let mut texts = texts.chain(arms.flat_map(|arm| arm.env.values()));
+    texts.any(|text| text.contains(&place))
+        || bins
+            .into_iter()
+            .any(|bin| bin.to_string_lossy().contains(&place))
 }
 
 fn units_of(suite: &Suite, row: &Row) -> Vec<Unit> {
@@ -99,20 +175,28 @@ fn units_of(suite: &Suite, row: &Row) -> Vec<Unit> {
     } else {
         &suite.arms
     };
+    let used = suite
+        .matrix
+        .iter()
+        .filter(|(name, _)| uses(suite, row, name));
+    let combinations = product(used);
     let mut units = Vec::new();
     for own in own {
         for arm in arms {
-            for values in product(&suite.matrix) {
-                units.push(unit(suite, row, own, arm, &values));
+            for values in &combinations {
+                units.push(unit(suite, row, own, arm, values));
             }
         }
+    }
+    if suite.noise_floor {
+        units.insert(1, units[0].again());
     }
     units
 }
 
 /// One command under one arm and one combination of the matrix.
 fn unit(suite: &Suite, row: &Row, own: &RowArm, arm: &Arm, values: &[(&str, &str)]) -> Unit {
-    let fill = |text: &String| fill(text, values);
+    let fill = |text: &str| fill(text, values);
     let settings = values.iter().map(|(name, value)| format!("{name}={value}"));
     let names = [own.name.clone(), arm.name.clone()];
     let names: Vec<String> = names
@@ -124,26 +208,39 @@ fn unit(suite: &Suite, row: &Row, own: &RowArm, arm: &Arm, values: &[(&str, &str
     Unit {
         row: row.name.clone(),
         arm: Some(names.join(",")).filter(|name| !name.is_empty()),
-        command: own.command.iter().chain(&arm.args).map(fill).collect(),
+        again: false,
+        command: own
+            .command
+            .iter()
+            .chain(&arm.args)
+            .map(|word| fill(word))
+            .collect(),
         server: own.server.as_ref().map(|server| Server {
-            command: server.command.iter().map(fill).collect(),
+            command: server.command.iter().map(|word| fill(word)).collect(),
             port: server.port,
         }),
         import: own.import,
         env: env
             .map(|(name, value)| (name.clone(), fill(value)))
             .collect(),
-        bin: arm.bin.clone(),
+        bin: arm.bin.as_ref().or(suite.bin.as_ref()).map(|bin| {
+            // A folder whose name is not text has no place to fill in.
+            bin.to_str()
+                .map_or_else(|| bin.clone(), |bin| fill(bin).into())
+        }),
         timeout: Duration::from_secs_f64(row.timeout_s.unwrap_or(suite.timeout_s)),
         repetitions: row.repetitions.unwrap_or(suite.repetitions),
+        file_stem: String::new(),
     }
 }
 
-/// Every combination of the matrix's values; one empty combination of an empty matrix.
-fn product(matrix: &BTreeMap<String, Vec<String>>) -> Vec<Vec<(&str, &str)>> {
-    matrix
-        .iter()
-        .fold(vec![Vec::new()], |combinations, (name, values)| {
+/// Every combination of the names' values; one empty combination of no name.
+fn product<'a>(
+    matrix: impl Iterator<Item = (&'a String, &'a Vec<String>)>,
+) -> Vec<Vec<(&'a str, &'a str)>> {
+    matrix.fold(
+        vec![Vec::new()],
+        |combinations: Vec<Vec<(&str, &str)>>, (name, values)| {
             combinations
                 .iter()
                 .flat_map(|chosen| {
@@ -154,7 +251,8 @@ fn product(matrix: &BTreeMap<String, Vec<String>>) -> Vec<Vec<(&str, &str)>> {
                     })
                 })
                 .collect()
-        })
+        },
+    )
 }
 
 fn fill(text: &str, values: &[(&str, &str)]) -> String {
@@ -291,5 +389,65 @@ mod tests {
         );
         assert_eq!(last.env.get("ENGINE").map(String::as_str), Some("psync"));
         assert_eq!(plan.units[0].bin, Some(PathBuf::from("/opt/old")));
+    }
+
+    #[test]
+    fn a_matrix_reaches_binaries_and_only_rows_that_use_it() {
+        let text = r#"
+            name = "builds"
+            bin = "{build}/bin"
+            repetitions = 1
+            [matrix]
+            build = ["/opt/a", "/opt_a", "/opt/b"]
+            size = ["8", "16"]
+            [[row]]
+            name = "rr"
+            command = ["net-bench", "tcp_rr", "-l", "{size}"]
+            [[row]]
+            name = "null"
+            command = ["net-bench", "null"]
+        "#;
+        let plan = plan(text, 1);
+        assert_eq!(plan.units.len(), 3 * 2 + 3);
+        let null = &plan.units[6];
+        assert_eq!(null.arm.as_deref(), Some("build=/opt/a"));
+        assert_eq!(null.bin, Some(PathBuf::from("/opt/a/bin")));
+        let stems: Vec<&str> = plan.units[6..]
+            .iter()
+            .map(|u| u.file_stem.as_str())
+            .collect();
+        assert_eq!(
+            stems,
+            [
+                "null-build=_opt_a",
+                "null-build=_opt_a~2",
+                "null-build=_opt_b"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_noise_floor_runs_the_first_arm_twice() {
+        let text = format!("noise_floor = true\n{PEERS}");
+        let plan = plan(&text, 3);
+        let arms: Vec<_> = plan.units.iter().map(|unit| unit.arm.as_deref()).collect();
+        assert_eq!(
+            arms,
+            [
+                Some("ours"),
+                Some("ours-again"),
+                Some("iperf3"),
+                None,
+                Some("again")
+            ]
+        );
+        assert_eq!(plan.units[0].command, plan.units[1].command);
+        assert_eq!(plan.units[1].base_arm(), Some("ours"));
+        assert_eq!(plan.units[4].base_arm(), None);
+        let run = Scheduled {
+            unit: 3,
+            repetition: 1,
+        };
+        assert_eq!(plan.pair_id(run).as_deref(), Some("null-1"));
     }
 }

@@ -1,17 +1,15 @@
 //! Running a suite: one process after another, each with a deadline, each report kept as it comes.
 
 use super::process::{Ended, OWN_PROGRAMS, execute, resolved, tail};
+use super::stopping::{Stopped, Stopping};
 use super::{Plan, Scheduled, Session, SessionError, Suite, Unit};
 use crate::host;
 use crate::import::{self, Format};
 use crate::model::{self, Benchmark, Case, Outcome, Report};
 use crate::program;
-use crate::stats;
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::ExitStatus;
-use std::time::{Duration, Instant};
 
 /// What happens while a suite runs.
 #[derive(Debug)]
@@ -35,12 +33,10 @@ pub enum RunEvent<'a> {
         /// What ran.
         unit: &'a Unit,
     },
-    /// A run is not needed: its row's intervals are narrow enough, or the budget is spent.
+    /// A run is not needed.
     NotNeeded {
-        /// What would have run.
-        unit: &'a Unit,
-        /// Why it does not.
-        reason: &'static str,
+        /// Why its row needs no further rounds.
+        stopped: &'a Stopped,
     },
 }
 
@@ -48,6 +44,17 @@ pub enum RunEvent<'a> {
 pub trait Progress {
     /// Takes one event.
     fn event(&mut self, event: &RunEvent<'_>);
+}
+
+/// What came of a session.
+#[derive(Debug)]
+pub struct Ran {
+    /// All its reports, in the order in which they ran.
+    pub reports: Vec<Report>,
+    /// The rows that needed fewer rounds than planned.
+    pub stopped: Vec<Stopped>,
+    /// How it ended.
+    pub verdict: Verdict,
 }
 
 /// How a suite ended.
@@ -64,8 +71,7 @@ pub enum Verdict {
     },
 }
 
-/// Runs what the session has not finished yet and returns all its reports in the order in which
-/// they ran.
+/// Runs what the session has not finished yet.
 ///
 /// # Errors
 /// What cannot be read or written in the session's folder. A run that fails is no error here: its
@@ -75,7 +81,7 @@ pub fn run(
     plan: &Plan,
     session: &Session,
     progress: &mut dyn Progress,
-) -> Result<(Vec<Report>, Verdict), SessionError> {
+) -> Result<Ran, SessionError> {
     let mut reports = Vec::with_capacity(plan.order.len());
     let mut stopping = Stopping::new(suite, plan);
     for (index, &scheduled) in plan.order.iter().enumerate() {
@@ -86,112 +92,55 @@ pub fn run(
             reports.push(report);
             continue;
         }
-        if let Some(reason) = stopping.not_needed(plan, scheduled) {
-            progress.event(&RunEvent::NotNeeded { unit, reason });
+        if let Some(stopped) = stopping.not_needed(scheduled) {
+            progress.event(&RunEvent::NotNeeded { stopped });
             continue;
         }
-        progress.event(&RunEvent::Started {
-            unit,
-            repetition: scheduled.repetition,
-        });
+        let repetition = scheduled.repetition;
+        progress.event(&RunEvent::Started { unit, repetition });
         let Some(mut report) = run_once(plan, session, scheduled)? else {
             let finished = reports.len();
             let planned = plan.order.len();
-            return Ok((reports, Verdict::Interrupted { finished, planned }));
+            let verdict = Verdict::Interrupted { finished, planned };
+            let stopped = stopping.into_stopped();
+            return Ok(Ran {
+                reports,
+                stopped,
+                verdict,
+            });
         };
-        report.run.session = Some(model::Session {
-            id: session.id.clone(),
-            suite: suite.name.clone(),
-            row: unit.row.clone(),
-            position: u32::try_from(scheduled.unit + 1).unwrap_or(u32::MAX),
-            repetition: scheduled.repetition,
-            order_index: u32::try_from(index + 1).unwrap_or(u32::MAX),
-            pair_id: plan.pair_id(scheduled),
-            arm: unit.arm.clone(),
-        });
+        report.run.session = Some(place(suite, plan, session, index));
         session.keep(plan, scheduled, &report)?;
         stopping.count(scheduled, &report);
-        progress.event(&RunEvent::Finished {
+        let event = RunEvent::Finished {
             unit,
             report: &report,
-        });
+        };
+        progress.event(&event);
         reports.push(report);
     }
-    Ok((reports, Verdict::Complete))
+    session.end()?;
+    Ok(Ran {
+        reports,
+        stopped: stopping.into_stopped(),
+        verdict: Verdict::Complete,
+    })
 }
 
-/// Decides which rows need no further rounds. A row is dropped between two pairs of rounds only,
-/// so that every drawn order is followed by its reverse.
-struct Stopping {
-    width: Option<f64>,
-    budget: Option<Duration>,
-    started: Instant,
-    /// The first headline metric of each unit's runs.
-    values: Vec<Vec<f64>>,
-    /// The last repetition of each row that still runs, once that is decided.
-    last: BTreeMap<String, (u32, &'static str)>,
-}
-
-impl Stopping {
-    fn new(suite: &Suite, plan: &Plan) -> Self {
-        Self {
-            width: suite.stop_width,
-            budget: suite.budget_s.map(Duration::from_secs_f64),
-            started: Instant::now(),
-            values: vec![Vec::new(); plan.units.len()],
-            last: BTreeMap::new(),
-        }
-    }
-
-    fn count(&mut self, run: Scheduled, report: &Report) {
-        let metrics = report
-            .cases
-            .iter()
-            .filter_map(|case| case.outcome.measurement())
-            .flat_map(|measurement| &measurement.metrics);
-        let headline = metrics.clone().find(|metric| metric.headline);
-        let value = headline.and_then(|metric| metric.value.known());
-        self.values[run.unit].extend(value);
-    }
-
-    fn not_needed(&mut self, plan: &Plan, run: Scheduled) -> Option<&'static str> {
-        let row = &plan.units[run.unit].row;
-        if let Some((last, reason)) = self.last.get(row) {
-            return (run.repetition > *last).then_some(*reason);
-        }
-        if run.repetition.is_multiple_of(2) {
-            return None;
-        }
-        let spent = self
-            .budget
-            .is_some_and(|budget| self.started.elapsed() > budget);
-        let reason = if spent {
-            "the time budget is spent"
-        } else if self.is_narrow(plan, row) {
-            "its intervals are narrow enough"
-        } else {
-            return None;
-        };
-        self.last.insert(row.clone(), (run.repetition - 1, reason));
-        Some(reason)
-    }
-
-    fn is_narrow(&self, plan: &Plan, row: &str) -> bool {
-        let Some(width) = self.width else {
-            return false;
-        };
-        plan.units
-            .iter()
-            .zip(&self.values)
-            .filter(|(unit, _)| unit.row == row)
-            .all(|(_, values)| {
-                let interval = stats::median_interval(values);
-                interval
-                    .zip(stats::median(values))
-                    .is_some_and(|(interval, median)| {
-                        interval.high - interval.low <= width * median.abs()
-                    })
-            })
+/// Where the run at this index of the order stands in the session.
+fn place(suite: &Suite, plan: &Plan, session: &Session, index: usize) -> model::Session {
+    let scheduled = plan.order[index];
+    let unit = &plan.units[scheduled.unit];
+    let counted = |index: usize| u32::try_from(index + 1).unwrap_or(u32::MAX);
+    model::Session {
+        id: session.id().to_owned(),
+        suite: suite.name.clone(),
+        row: unit.row.clone(),
+        position: counted(scheduled.unit),
+        repetition: scheduled.repetition,
+        order_index: counted(index),
+        pair_id: plan.pair_id(scheduled),
+        arm: unit.arm.clone(),
     }
 }
 

@@ -1,13 +1,14 @@
 //! A session on disk: the suite as it was, and one report per finished run.
 //!
 //! ```text
-//! DIR/session.json     which suite, which session id
+//! DIR/session.json     which suite, which wishes beside it, the seed, and when it ended
 //! DIR/runs/*.json      one report per finished run, complete or absent
 //! DIR/logs/*.log       what a run printed, kept when it failed
 //! ```
 
-use super::{Plan, Scheduled};
+use super::{Asked, Plan, Scheduled, Suite};
 use crate::model::{self, LoadError, Report};
+use crate::program;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
@@ -16,21 +17,50 @@ use std::path::{Path, PathBuf};
 /// A session's folder.
 #[derive(Debug)]
 pub struct Session {
-    /// The session's id, shared by all its runs.
-    pub id: String,
-    /// The seed of the order of its runs.
-    pub seed: u64,
+    recorded: Recorded,
     dir: PathBuf,
 }
 
 /// What `session.json` holds.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Record {
-    id: String,
-    seed: u64,
+pub struct Recorded {
+    /// The session's id, shared by all its runs.
+    pub id: String,
+    /// The seed of the order of its runs.
+    pub seed: u64,
+    /// What was asked of the suite beyond its file.
+    #[serde(default)]
+    pub asked: Asked,
+    /// When every run that was needed had its report; absent while some have not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
     /// The suite's text: a resumed session must be the same suite, to the letter.
-    suite: String,
+    pub suite: String,
+}
+
+impl Recorded {
+    /// What the session of this folder is; `None` if the folder holds none.
+    ///
+    /// # Errors
+    /// What is wrong with its `session.json`.
+    pub fn load(dir: &Path) -> Result<Option<Self>, String> {
+        let path = dir.join("session.json");
+        let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(fault(&error)),
+            Ok(text) => serde_json::from_str(&text).map(Some).map_err(|e| fault(&e)),
+        }
+    }
+
+    /// The suite with what was asked for.
+    ///
+    /// # Errors
+    /// What is wrong with the suite's text, as this build understands it.
+    pub fn suite(&self) -> Result<Suite, String> {
+        self.asked.of(Suite::parse(&self.suite)?)
+    }
 }
 
 /// Why a session cannot be opened.
@@ -77,56 +107,72 @@ impl Session {
     ///
     /// # Errors
     /// [`SessionError`].
-    pub fn create(dir: &Path, suite_text: &str, seed: u64) -> Result<Self, SessionError> {
+    pub fn create(
+        dir: &Path,
+        suite_text: &str,
+        seed: u64,
+        asked: Asked,
+    ) -> Result<Self, SessionError> {
         if dir.join("session.json").exists() {
             return Err(SessionError::Exists {
                 dir: dir.to_owned(),
             });
         }
-        let id = uuid::Uuid::new_v4().to_string();
-        let record = Record {
-            id: id.clone(),
+        let recorded = Recorded {
+            id: uuid::Uuid::new_v4().to_string(),
             seed,
+            asked,
+            ended: None,
             suite: suite_text.to_owned(),
         };
-        // Strings always serialise.
-        let text = serde_json::to_string_pretty(&record).expect("strings serialise");
-        model::write(&dir.join("session.json"), &text).map_err(|source| SessionError::Io {
-            what: "start the session".into(),
-            source,
-        })?;
-        Self {
-            id,
-            seed,
-            dir: dir.to_owned(),
-        }
-        .with_folders()
+        let dir = dir.to_owned();
+        let session = Self { recorded, dir };
+        session.write(&session.recorded)?;
+        session.with_folders()
     }
 
-    /// Opens a session that was started earlier with the same suite.
+    /// Opens a session that was started earlier with the same suite. Of what is asked now,
+    /// repetitions and width replace what was asked then.
     ///
     /// # Errors
     /// [`SessionError`].
-    pub fn resume(dir: &Path, suite_text: &str) -> Result<Self, SessionError> {
-        let absent = |reason: String| SessionError::Absent {
-            dir: dir.to_owned(),
-            reason,
+    pub fn resume(dir: &Path, suite_text: &str, asked: &Asked) -> Result<Self, SessionError> {
+        let dir = dir.to_owned();
+        let found = Recorded::load(&dir);
+        let found = found.and_then(|found| found.ok_or("there is no session.json".to_owned()));
+        let mut recorded = match found {
+            Ok(recorded) => recorded,
+            Err(reason) => return Err(SessionError::Absent { dir, reason }),
         };
-        let path = dir.join("session.json");
-        let text = fs::read_to_string(&path).map_err(|error| absent(error.to_string()))?;
-        let record: Record = serde_json::from_str(&text)
-            .map_err(|error| absent(format!("{}: {error}", path.display())))?;
-        if record.suite != suite_text {
-            return Err(SessionError::OtherSuite {
-                dir: dir.to_owned(),
-            });
+        if recorded.suite != suite_text {
+            return Err(SessionError::OtherSuite { dir });
         }
-        Self {
-            id: record.id,
-            seed: record.seed,
-            dir: dir.to_owned(),
-        }
-        .with_folders()
+        recorded.asked = recorded.asked.renewed(asked);
+        recorded.ended = None;
+        let session = Self { recorded, dir };
+        session.write(&session.recorded)?;
+        session.with_folders()
+    }
+
+    fn write(&self, recorded: &Recorded) -> Result<(), SessionError> {
+        // Strings and numbers always serialise.
+        let text = serde_json::to_string_pretty(recorded).expect("strings serialise");
+        model::write(&self.dir.join("session.json"), &text).map_err(|source| SessionError::Io {
+            what: "write the session".into(),
+            source,
+        })
+    }
+
+    /// Notes that every run that was needed has its report.
+    ///
+    /// # Errors
+    /// [`SessionError::Io`].
+    pub fn end(&self) -> Result<(), SessionError> {
+        let ended = Some(program::now());
+        self.write(&Recorded {
+            ended,
+            ..self.recorded.clone()
+        })
     }
 
     fn with_folders(self) -> Result<Self, SessionError> {
@@ -146,6 +192,24 @@ impl Session {
         &self.dir
     }
 
+    /// The session's id, shared by all its runs.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.recorded.id
+    }
+
+    /// The seed of the order of its runs.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.recorded.seed
+    }
+
+    /// What was asked of the suite beyond its file.
+    #[must_use]
+    pub fn asked(&self) -> &Asked {
+        &self.recorded.asked
+    }
+
     /// Where a run's report belongs.
     #[must_use]
     pub fn report_path(&self, plan: &Plan, run: Scheduled) -> PathBuf {
@@ -163,7 +227,7 @@ impl Session {
     }
 
     fn stem(plan: &Plan, run: Scheduled) -> String {
-        format!("{}-{:04}", plan.units[run.unit].name(), run.repetition)
+        format!("{}-{:04}", plan.units[run.unit].file_stem, run.repetition)
     }
 
     /// The report of a run that is finished, or `None` of one that is not.
