@@ -10,7 +10,9 @@ pub(crate) mod validate;
 
 use reports::model::{self, Report};
 use reports::program;
+use reports::render::text::visible_lines;
 use reports::summary::CaseSummary;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -32,7 +34,7 @@ fn tally(cases: &[CaseSummary]) -> String {
 fn load(paths: &[PathBuf]) -> anyhow::Result<(Vec<Report>, ExitCode)> {
     let (reports, faults) = model::load_all(paths);
     for fault in &faults {
-        eprintln!("reports: {fault}");
+        complain(fault);
     }
     anyhow::ensure!(!reports.is_empty(), "there is no report to read");
     let code = if faults.is_empty() {
@@ -41,4 +43,9 @@ fn load(paths: &[PathBuf]) -> anyhow::Result<(Vec<Report>, ExitCode)> {
         program::EXIT_FAILED
     };
     Ok((reports, ExitCode::from(code)))
+}
+
+/// Says on standard error what is wrong; files and what they hold may bear any name.
+fn complain(fault: impl Display) {
+    eprintln!("reports: {}", visible_lines(&fault.to_string()));
 }

@@ -5,7 +5,15 @@ pub mod html;
 pub mod progress;
 pub mod table;
 pub mod terminal;
+pub mod text;
 pub mod units;
 
+mod environment;
+mod sheet;
+mod spark;
+mod style;
 mod svg;
 mod sweep;
+
+#[cfg(test)]
+mod tests;

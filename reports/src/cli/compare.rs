@@ -1,5 +1,6 @@
 //! `reports compare`.
 
+use super::complain;
 use anyhow::Context;
 use clap::Args;
 use reports::compare::gate::Threshold;
@@ -66,14 +67,14 @@ pub(crate) fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
     let (reports_b, faulty_b) = load(&b);
     for (name, reports) in [("A", &reports_a), ("B", &reports_b)] {
         if reports.is_empty() {
-            eprintln!("reports: {name} has no report to read");
+            complain(format!("{name} has no report to read"));
             return Ok(ExitCode::from(Status::Insufficient.exit_code()));
         }
     }
     let comparison = match compare(&reports_a, &reports_b, &options) {
         Ok(comparison) => comparison,
         Err(error @ reports::compare::CompareError::OnBothSides { .. }) => {
-            eprintln!("reports: {error}");
+            complain(error);
             return Ok(ExitCode::from(Status::Insufficient.exit_code()));
         }
         Err(error) => return Err(Usage(error.to_string()).into()),
@@ -107,7 +108,7 @@ pub(crate) fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
 fn load(paths: &[PathBuf]) -> (Vec<Report>, bool) {
     let (reports, faults) = model::load_all(paths);
     for fault in &faults {
-        eprintln!("reports: {fault}");
+        complain(fault);
     }
     (reports, !faults.is_empty())
 }
