@@ -1,6 +1,7 @@
 //! Drawing reports. What is here reads reports and summaries and measures nothing.
 
 pub mod compare;
+pub mod export;
 pub mod html;
 pub mod progress;
 pub mod table;

@@ -6,7 +6,7 @@ mod notes;
 
 pub use labels::labels;
 pub(crate) use notes::count;
-pub use notes::{Note, NoteKind, notes};
+pub use notes::{Note, NoteKind, notes, tally};
 
 use crate::model::{
     Aggregation, Benchmark, Direction, Fact, Flag, Interval, Metric, Outcome, Report, Unit,

@@ -1,12 +1,14 @@
 //! `reports compare`.
 
 use super::complain;
+use super::export::Place;
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use reports::compare::gate::Threshold;
 use reports::compare::{Axis, Gate, MetricComparison, Options, Status, compare};
 use reports::model::{self, Report};
-use reports::program::{self, Usage};
+use reports::program::Usage;
+use reports::render::export::{self, Format};
 use reports::render::{compare as render, terminal::Style};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,8 +43,25 @@ pub(crate) struct CompareArgs {
     #[arg(long)]
     all: bool,
     /// Print the comparison as JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with = "format")]
     json: bool,
+    /// Write it in another tool's format: csv, markdown, junit, github-annotations, github-summary
+    #[arg(short, long, value_name = "FORMAT", value_parser = of_comparisons)]
+    format: Option<Format>,
+    /// Write to FILE instead of standard output
+    #[arg(short, long, value_name = "FILE", requires = "format")]
+    output: Option<PathBuf>,
+}
+
+/// A format that has a place for comparisons.
+fn of_comparisons(name: &str) -> Result<Format, String> {
+    let known = Format::from_str(name, false)?;
+    if Format::OF_COMPARISONS.contains(&known) {
+        return Ok(known);
+    }
+    Err(format!(
+        "{name} has no place for a comparison; reports export writes it"
+    ))
 }
 
 pub(crate) fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
@@ -53,6 +72,10 @@ pub(crate) fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
             let fault = "compare takes two paths, or -- between the paths of A and those of B";
             return Err(Usage(fault.to_owned()).into());
         }
+    };
+    let place = match args.format {
+        Some(format) => Place::of(format, args.output.as_deref())?,
+        None => Place::Stdout,
     };
     let gate = match &args.gate_file {
         Some(path) => Some(Gate::load(path, args.gate).map_err(|e| Usage(e.to_string()))?),
@@ -90,13 +113,15 @@ pub(crate) fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
             return Err(Usage(fault).into());
         }
     }
-    let text = if args.json {
-        let json = serde_json::to_string_pretty(&comparison);
-        json.context("cannot serialise the comparison")? + "\n"
-    } else {
-        render::comparison(&comparison, &Style::of_stdout())
+    let text = match args.format {
+        Some(format) => export::comparison(&comparison, format)?,
+        None if args.json => {
+            let json = serde_json::to_string_pretty(&comparison);
+            json.context("cannot serialise the comparison")? + "\n"
+        }
+        None => render::comparison(&comparison, &Style::of_stdout()),
     };
-    program::print(&text)?;
+    place.put(text)?;
     let status = match comparison.status {
         Status::Pass if faulty_a || faulty_b => Status::Insufficient,
         status => status,

@@ -1,7 +1,7 @@
 //! A machine's fingerprint, or any other JSON, as indented lines.
 
 use super::style::Style;
-use super::text::{fold, pad, visible};
+use super::text::{columns, fold, pad, push_folded, visible};
 use serde_json::Value;
 
 /// The column at which values begin.
@@ -24,6 +24,10 @@ fn tree(text: &mut String, value: &Value, depth: usize, style: Style) {
         if let Some(leaf) = leaf(value) {
             let width = style.width.map(|width| width.saturating_sub(VALUES));
             let mut name = pad(&name, VALUES - 1);
+            if style.width.is_some() && columns(&name) >= VALUES {
+                push_folded(text, &name, 0, style.width);
+                name = pad("", VALUES - 1);
+            }
             for line in fold(&leaf, width) {
                 let line = match is_unavailable(value) {
                     true => style.faint(&line),
@@ -34,8 +38,11 @@ fn tree(text: &mut String, value: &Value, depth: usize, style: Style) {
             }
             continue;
         }
-        text.push_str(&style.bold(&name));
-        text.push('\n');
+        let mut title = String::new();
+        push_folded(&mut title, &name, 0, style.width);
+        for line in title.lines() {
+            text.push_str(&(style.bold(line) + "\n"));
+        }
         let items = value
             .as_array()
             .map_or(std::slice::from_ref(value), Vec::as_slice);

@@ -95,7 +95,10 @@ impl Sheet {
         let below = self.room() != self.beside();
         let mut label = pad(label, self.label);
         if below || columns(&label) > self.label {
-            self.push(format!("{:INDENT$}{label}", "").trim_end());
+            let width = self.style.width.map(|width| width - INDENT);
+            for line in fold(label.trim_end(), width) {
+                self.push(&format!("{:INDENT$}{line}", ""));
+            }
             label = pad("", self.label);
         }
         for line in lines {

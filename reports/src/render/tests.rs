@@ -159,7 +159,8 @@ fn no_line_is_wider_than_the_terminal() {
                 width: Some(width),
                 unicode: true,
             };
-            for (what, text) in drawn(&report, style) {
+            let benign = drawn(&report, style);
+            for (what, text) in benign.into_iter().chain(drawn(&hostile, style)) {
                 let text = uncoloured(&text);
                 for line in text.lines() {
                     assert!(

@@ -82,7 +82,7 @@ pub(super) fn fold(text: &str, width: Option<usize>) -> Vec<String> {
         None => vec![text.to_owned()],
     };
     let spaced = lines.into_iter().map(|line| line.replace(UNBROKEN, " "));
-    spaced.collect()
+    spaced.map(|line| line.trim_end().to_owned()).collect()
 }
 
 fn broken(text: &str, width: usize) -> Vec<String> {
@@ -159,10 +159,15 @@ pub(super) fn beside(names: &[String], numbers: &[Vec<String>], width: usize) ->
     let longest = names.iter().map(|name| columns(name)).max().unwrap_or(0);
     let room = longest.min(width.saturating_sub(taken)).max(SHORTEST_NAME);
     let line = |(name, numbers): (&String, &String)| match columns(name) > room {
-        true => format!("{name}\n{:room$}{numbers}", ""),
-        false => format!("{}{numbers}", pad(name, room))
-            .trim_end()
-            .to_owned(),
+        true => {
+            let mut lines = String::new();
+            push_folded(&mut lines, name, 0, Some(width));
+            format!("{lines}{:room$}{numbers}", "")
+        }
+        false => {
+            let line = pad(name, room) + numbers;
+            line.trim_end().to_owned()
+        }
     };
     names.iter().zip(&numbers).map(line).collect()
 }

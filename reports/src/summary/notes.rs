@@ -107,6 +107,21 @@ fn flags(cases: &[CaseSummary]) -> Vec<Note> {
     notes.collect()
 }
 
+/// How many cases were measured, skipped, failed.
+#[must_use]
+pub fn tally(cases: &[CaseSummary]) -> String {
+    let failed = cases.iter().filter(|case| !case.failed.is_empty()).count();
+    let skipped = cases
+        .iter()
+        .filter(|c| c.failed.is_empty() && !c.skipped.is_empty())
+        .count();
+    let invalid = cases.iter().filter(|case| case.is_invalid()).count();
+    let measured = cases.len() - failed - skipped;
+    format!(
+        "{measured} cases measured ({invalid} of them invalid), {skipped} skipped, {failed} failed"
+    )
+}
+
 /// `1 run`, `2 runs`.
 #[must_use]
 pub(crate) fn count(number: usize, what: &str) -> String {
