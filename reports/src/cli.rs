@@ -2,6 +2,7 @@
 
 pub(crate) mod compare;
 pub(crate) mod env;
+pub(crate) mod export;
 pub(crate) mod html;
 pub(crate) mod import;
 pub(crate) mod rank;
@@ -12,29 +13,17 @@ pub(crate) mod validate;
 
 use reports::model::{self, Report};
 use reports::program;
-use reports::summary::CaseSummary;
+use reports::render::text::visible_lines;
+use reports::summary::tally;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// How many cases were measured, skipped, failed.
-fn tally(cases: &[CaseSummary]) -> String {
-    let failed = cases.iter().filter(|case| !case.failed.is_empty()).count();
-    let skipped = cases
-        .iter()
-        .filter(|c| c.failed.is_empty() && !c.skipped.is_empty())
-        .count();
-    let invalid = cases.iter().filter(|case| case.is_invalid()).count();
-    let measured = cases.len() - failed - skipped;
-    format!(
-        "{measured} cases measured ({invalid} of them invalid), {skipped} skipped, {failed} failed"
-    )
-}
 
 /// Loads what can be loaded; what cannot is said on standard error and makes the exit code 1.
 fn load(paths: &[PathBuf]) -> anyhow::Result<(Vec<Report>, ExitCode)> {
     let (reports, faults) = model::load_all(paths);
     for fault in &faults {
-        eprintln!("reports: {fault}");
+        complain(fault);
     }
     anyhow::ensure!(!reports.is_empty(), "there is no report to read");
     let code = if faults.is_empty() {
@@ -43,4 +32,9 @@ fn load(paths: &[PathBuf]) -> anyhow::Result<(Vec<Report>, ExitCode)> {
         program::EXIT_FAILED
     };
     Ok((reports, ExitCode::from(code)))
+}
+
+/// Says on standard error what is wrong; files and what they hold may bear any name.
+fn complain(fault: impl Display) {
+    eprintln!("reports: {}", visible_lines(&fault.to_string()));
 }

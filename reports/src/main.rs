@@ -23,6 +23,9 @@ enum Command {
     Show(cli::show::ShowArgs),
     /// Draw reports as one self-contained HTML page
     Html(cli::html::HtmlArgs),
+    /// Write reports as CSV, Markdown, JUnit XML, for GitHub, Bencher or Prometheus
+    #[command(after_help = cli::export::HELP)]
+    Export(cli::export::ExportArgs),
     /// Turn the output of fio, iperf3, sockperf, perftest, fi_pingpong, OSU, IMB into reports
     Import(cli::import::ImportArgs),
     /// Compare two groups of runs: environments first, then every metric with interval and verdict
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Run(args) => cli::run::run(&args),
         Command::Show(args) => cli::show::run(&args),
         Command::Html(args) => cli::html::run(&args),
+        Command::Export(args) => cli::export::run(&args),
         Command::Import(args) => cli::import::run(&args),
         Command::Compare(args) => cli::compare::run(args),
         Command::Rank(args) => cli::rank::run(&args),

@@ -4,7 +4,7 @@
 use crate::host::{self, Host};
 use crate::measure::{self, Clock, Event, Observer, Phase};
 use crate::model::{self, Case, Fact, Outcome, Program, Report, Run, Scheduler, Schema, Severity};
-use crate::render::terminal;
+use crate::render::{terminal, text::visible_lines};
 use anyhow::Context;
 use clap::Args;
 use std::collections::BTreeMap;
@@ -335,7 +335,7 @@ pub fn exit_code<'a>(cases: impl IntoIterator<Item = &'a Case>) -> u8 {
 /// [`EXIT_UNAVAILABLE`], one that carries [`Usage`] becomes [`EXIT_USAGE`].
 pub fn main(program: &str, body: impl FnOnce() -> anyhow::Result<ExitCode>) -> ExitCode {
     body().unwrap_or_else(|error| {
-        eprintln!("{program}: {error:#}");
+        eprintln!("{program}: {}", visible_lines(&format!("{error:#}")));
         if error.downcast_ref::<Usage>().is_some() {
             ExitCode::from(EXIT_USAGE)
         } else if error.downcast_ref::<model::Unavailable>().is_some() {
@@ -380,7 +380,9 @@ impl Observer for Progress {
             return;
         }
         let line = match event {
-            Event::Interval(interval) => terminal::interval_line(interval),
+            Event::Interval(interval) => {
+                terminal::Style::of_stdout().finish(terminal::interval_line(interval))
+            }
             Event::Phase {
                 phase: Phase::WarmUp,
                 expected: Some(length),

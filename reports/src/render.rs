@@ -1,7 +1,7 @@
 //! Drawing reports. What is here reads reports and summaries and measures nothing.
 
 pub mod compare;
-mod differences;
+pub mod export;
 pub mod html;
 pub mod plan;
 pub mod progress;
@@ -9,9 +9,18 @@ pub mod rank;
 pub mod ratios;
 pub mod table;
 pub mod terminal;
+pub mod text;
 pub mod trend;
 pub mod units;
 
+mod differences;
+mod environment;
+mod grid;
 mod sheet;
+mod spark;
+mod style;
 mod svg;
 mod sweep;
+
+#[cfg(test)]
+mod tests;

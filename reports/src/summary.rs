@@ -1,6 +1,13 @@
 //! Repetitions condensed: runs of the same case on the same hosts become one line per metric, with
 //! the median over runs and its order-statistic interval.
 
+mod labels;
+mod notes;
+
+pub use labels::labels;
+pub(crate) use notes::count;
+pub use notes::{Note, NoteKind, notes, tally};
+
 use crate::model::{
     Aggregation, Benchmark, Direction, Fact, Flag, Interval, Metric, Outcome, Report, Unit,
 };

@@ -1,7 +1,9 @@
 //! `reports compare`.
 
+use super::complain;
+use super::export::Place;
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use reports::compare::gate::Threshold;
 use reports::compare::{
     Axis, CompareError, Comparison, Gate, MetricComparison, Options, Status, arms, compare,
@@ -9,6 +11,7 @@ use reports::compare::{
 use reports::model::{self, Report};
 use reports::program::{self, Usage};
 use reports::ratios;
+use reports::render::export::{self, Format};
 use reports::render::{compare as render, ratios as render_ratios, terminal::Style};
 use reports::suite::{Plan, Recorded};
 use std::path::{Path, PathBuf};
@@ -54,8 +57,25 @@ pub(crate) struct CompareArgs {
     #[arg(long)]
     all: bool,
     /// Print the comparison as JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with = "format")]
     json: bool,
+    /// Write it in another tool's format: csv, markdown, junit, github-annotations, github-summary
+    #[arg(short, long, value_name = "FORMAT", value_parser = of_comparisons)]
+    format: Option<Format>,
+    /// Write to FILE instead of standard output
+    #[arg(short, long, value_name = "FILE", requires = "format")]
+    output: Option<PathBuf>,
+}
+
+/// A format that has a place for comparisons.
+fn of_comparisons(name: &str) -> Result<Format, String> {
+    let known = Format::from_str(name, false)?;
+    if Format::OF_COMPARISONS.contains(&known) {
+        return Ok(known);
+    }
+    Err(format!(
+        "{name} has no place for a comparison; reports export writes it"
+    ))
 }
 
 /// What a command line asks to be compared.
@@ -103,6 +123,10 @@ impl CompareArgs {
 }
 
 pub(crate) fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
+    let place = match args.format {
+        Some(format) => Place::of(format, args.output.as_deref())?,
+        None => Place::Stdout,
+    };
     let gate = match &args.gate_file {
         Some(path) => Some(Gate::load(path, args.gate).map_err(|e| Usage(e.to_string()))?),
         None => args.gate.map(Gate::new),
@@ -130,14 +154,14 @@ pub(crate) fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
     };
     for (name, reports) in ["A", "B"].iter().zip(&sides) {
         if reports.is_empty() {
-            eprintln!("reports: {name} has no report to read");
+            complain(format!("{name} has no report to read"));
             return Ok(ExitCode::from(Status::Insufficient.exit_code()));
         }
     }
     let mut comparison = match compare(&sides[0], &sides[1], &options) {
         Ok(comparison) => comparison,
         Err(error @ CompareError::OnBothSides { .. }) => {
-            eprintln!("reports: {error}");
+            complain(error);
             return Ok(ExitCode::from(Status::Insufficient.exit_code()));
         }
         Err(error) => return Err(Usage(error.to_string()).into()),
@@ -147,16 +171,16 @@ pub(crate) fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
     if let Some(gate) = &options.gate {
         check_gate(gate, &comparison)?;
     }
-    let text = if args.json {
-        let json = serde_json::to_string_pretty(&comparison);
-        json.context("cannot serialise the comparison")? + "\n"
-    } else {
-        render::comparison(&comparison, &Style::of_stdout())
+    let text = match args.format {
+        Some(format) => export::comparison(&comparison, format)?,
+        None if args.json => {
+            let json = serde_json::to_string_pretty(&comparison);
+            json.context("cannot serialise the comparison")? + "\n"
+        }
+        None => render::comparison(&comparison, &Style::of_stdout()),
     };
-    program::print(&text)?;
-    for note in notes {
-        eprintln!("reports: {note}");
-    }
+    place.put(text)?;
+    notes.iter().for_each(complain);
     let status = match comparison.status {
         Status::Pass if faulty => Status::Insufficient,
         status => status,
@@ -227,7 +251,7 @@ fn in_words(paths: &[PathBuf]) -> String {
 fn load(paths: &[PathBuf]) -> (Vec<Report>, bool) {
     let (reports, faults) = model::load_all(paths);
     for fault in &faults {
-        eprintln!("reports: {fault}");
+        complain(fault);
     }
     (reports, !faults.is_empty())
 }
@@ -265,7 +289,7 @@ fn of_session(folder: &Path, json: bool) -> anyhow::Result<ExitCode> {
     };
     program::print(&text)?;
     if let Some(note) = unfinished(folder) {
-        eprintln!("reports: {note}");
+        complain(note);
     }
     let arms = ratios.iter().flat_map(|row| &row.arms);
     let told = |arm: &ratios::ArmRatio| arm.result.as_ref().is_ok_and(|c| c.effect.is_some());

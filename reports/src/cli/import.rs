@@ -1,5 +1,6 @@
 //! `reports import`: peers' outputs in, reports out.
 
+use super::complain;
 use anyhow::Context as _;
 use clap::Args;
 use reports::import::{self, Context, Format, MAX_IMPORT_BYTES};
@@ -38,7 +39,7 @@ pub fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
                 cases.extend(report.cases);
             }
             Err(error) => {
-                eprintln!("reports: {error:#}");
+                complain(format!("{error:#}"));
                 all_read = false;
             }
         }

@@ -1,5 +1,6 @@
 //! `reports validate`.
 
+use super::complain;
 use clap::Args;
 use reports::model;
 use reports::program;
@@ -16,7 +17,7 @@ pub(crate) struct ValidateArgs {
 pub(crate) fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
     let (reports, faults) = model::load_all(&args.paths);
     for fault in &faults {
-        eprintln!("reports: {fault}");
+        complain(fault);
     }
     program::print(&format!("{} valid, {} not\n", reports.len(), faults.len()))?;
     Ok(ExitCode::from(if faults.is_empty() {

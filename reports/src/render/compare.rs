@@ -2,38 +2,45 @@
 //! with a line per metric, and below it everything that was left out and what the words mean.
 
 use super::differences::environment;
-use super::sheet::{Alignment, Sheet, columns_of_stdout};
+use super::grid::{Alignment, Grid};
 use super::terminal::Style;
+use super::text::{push_folded, visible};
 use super::units::human;
 use crate::compare::{Comparison, Effect, Group, MetricComparison, Scale, Status, Verdict};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// The whole comparison, laid out for the width of standard output. Writing to a string cannot
-/// fail, so results of `writeln!` are dropped.
+/// The whole comparison, in lines as wide as the style allows, as far as names do. Writing to a
+/// string cannot fail, so results of `writeln!` are dropped.
 #[must_use]
 pub fn comparison(comparison: &Comparison, style: &Style) -> String {
-    within(comparison, style, columns_of_stdout())
-}
-
-/// The whole comparison in lines of at most `width` columns, as far as names allow; `None` for
-/// lines as long as what they say.
-fn within(comparison: &Comparison, style: &Style, width: Option<usize>) -> String {
     let mut text = String::new();
     for (name, group) in [("A", &comparison.a), ("B", &comparison.b)] {
         side(&mut text, name, group, style);
     }
     environment(&mut text, comparison, style);
+    let mut text = folded(&text, style);
     if comparison.cases.iter().any(|case| !case.metrics.is_empty()) {
         text.push('\n');
-        text.push_str(&table(comparison, style, width));
-        legend(&mut text, comparison, style);
+        text.push_str(&table(comparison, style));
+        text.push_str(&folded(&legend(comparison, style), style));
     }
     text.push('\n');
-    blocked(&mut text, comparison, style);
-    footnotes(&mut text, comparison, style);
-    conclusion(&mut text, comparison, style);
-    text
+    let mut notes = String::new();
+    blocked(&mut notes, comparison, style);
+    footnotes(&mut notes, comparison, style);
+    conclusion(&mut notes, comparison, style);
+    text.push_str(&folded(&notes, style));
+    style.finish(text)
+}
+
+/// Lines of prose within the width, each continued two columns in.
+fn folded(text: &str, style: &Style) -> String {
+    let mut out = String::new();
+    for line in text.lines() {
+        push_folded(&mut out, line, 2, style.width);
+    }
+    out
 }
 
 fn side(text: &mut String, name: &str, group: &Group, style: &Style) {
@@ -52,61 +59,77 @@ fn side(text: &mut String, name: &str, group: &Group, style: &Style) {
 /// A time of a report to the minute: `2026-11-20 08:12`.
 fn moment(time: &str) -> String {
     let minutes = time.get(..16).unwrap_or(time);
-    visible(&minutes.replace('T', " "))
+    visible(&minutes.replace('T', " ")).into_owned()
 }
 
-fn table(comparison: &Comparison, style: &Style, width: Option<usize>) -> String {
+fn table(comparison: &Comparison, style: &Style) -> String {
     let wide = wide(comparison, style);
-    if width.is_none_or(|width| wide.width() <= width) {
+    if style.width.is_none_or(|width| wide.width() <= width) {
         wide.finish(*style)
     } else {
         narrow(comparison, style).finish(*style)
     }
 }
 
+/// The columns of a comparison's table; all but the first and the last hold numbers.
+pub(super) const COLUMNS: [&str; 9] = [
+    "metric",
+    "A",
+    "B",
+    "B/A",
+    "95 % interval",
+    "p",
+    "runs",
+    "detectable",
+    "verdict",
+];
+
 /// A line per metric below the line of its case.
-fn wide(comparison: &Comparison, style: &Style) -> Sheet {
-    use Alignment::{Left, Right};
-    let mut sheet = Sheet::new(&[
-        ("metric", Left),
-        ("A", Right),
-        ("B", Right),
-        ("B/A", Right),
-        ("95 % interval", Right),
-        ("p", Right),
-        ("runs", Right),
-        ("detectable", Right),
-        ("verdict", Left),
-    ]);
+fn wide(comparison: &Comparison, style: &Style) -> Grid {
+    let columns = COLUMNS.map(|name| match name {
+        "metric" | "verdict" => (name, Alignment::Left),
+        _ => (name, Alignment::Right),
+    });
+    let mut grid = Grid::new(&columns);
     for case in &comparison.cases {
-        sheet.heading(style.bold(&visible(&case.label)));
+        grid.heading(style.bold(&visible(&case.label)));
         for metric in &case.metrics {
-            let Numbers {
-                medians: [a, b],
-                effect,
-                interval,
-                detectable,
-            } = numbers(metric);
-            sheet.row([
-                visible(&metric.title()),
-                a,
-                b,
-                effect,
-                interval,
-                p_value(metric),
-                runs(metric),
-                detectable,
-                verdict(metric, style),
-            ]);
+            grid.row(cells(metric, style));
         }
     }
-    sheet
+    grid
+}
+
+/// One metric in words and numbers, in the order of [`COLUMNS`].
+pub(super) fn cells(metric: &MetricComparison, style: &Style) -> [String; 9] {
+    let Numbers {
+        medians: [a, b],
+        effect,
+        interval,
+        detectable,
+    } = numbers(metric);
+    [
+        visible(&metric.title()).into_owned(),
+        a,
+        b,
+        effect,
+        interval,
+        p_value(metric),
+        runs(metric),
+        detectable,
+        verdict(metric, style),
+    ]
+}
+
+/// Whether the gate stops this metric.
+pub(super) fn fails(metric: &MetricComparison) -> bool {
+    metric.gate.is_some_and(|gate| gate.failed)
 }
 
 /// The numbers of a metric below its name, for terminals that the wide table overfills.
-fn narrow(comparison: &Comparison, style: &Style) -> Sheet {
+fn narrow(comparison: &Comparison, style: &Style) -> Grid {
     use Alignment::{Left, Right};
-    let mut sheet = Sheet::new(&[
+    let mut grid = Grid::new(&[
         ("A", Right),
         ("B", Right),
         ("B/A", Right),
@@ -115,7 +138,7 @@ fn narrow(comparison: &Comparison, style: &Style) -> Sheet {
         ("verdict", Left),
     ]);
     for case in &comparison.cases {
-        sheet.heading(style.bold(&visible(&case.label)));
+        grid.heading(style.bold(&visible(&case.label)));
         for metric in &case.metrics {
             let Numbers {
                 medians: [a, b],
@@ -123,13 +146,13 @@ fn narrow(comparison: &Comparison, style: &Style) -> Sheet {
                 interval,
                 detectable,
             } = numbers(metric);
-            let (title, runs) = (visible(&metric.title()), runs(metric));
-            sheet.heading(format!("  {title}  {}", style.faint(&format!("({runs})"))));
+            let (title, runs) = (metric.title(), style.faint(&format!("({})", runs(metric))));
+            grid.heading(format!("  {}  {runs}", visible(&title)));
             let verdict = verdict(metric, style);
-            sheet.row([a, b, effect, interval, detectable, verdict]);
+            grid.row([a, b, effect, interval, detectable, verdict]);
         }
     }
-    sheet
+    grid
 }
 
 struct Numbers {
@@ -224,7 +247,8 @@ fn verdict(metric: &MetricComparison, style: &Style) -> String {
 }
 
 /// What the columns and words mean, of those that appear.
-fn legend(text: &mut String, comparison: &Comparison, style: &Style) {
+fn legend(comparison: &Comparison, style: &Style) -> String {
+    let mut text = String::new();
     let metrics = || comparison.cases.iter().flat_map(|case| &case.metrics);
     let tested = metrics().filter(|metric| metric.p_value.is_some()).count();
     let any = |verdict| metrics().any(|metric| metric.verdict == verdict);
@@ -250,11 +274,12 @@ fn legend(text: &mut String, comparison: &Comparison, style: &Style) {
     for line in lines {
         let _ = writeln!(text, "{}", style.faint(&line));
     }
+    text
 }
 
 fn blocked(text: &mut String, comparison: &Comparison, style: &Style) {
     for blocked in &comparison.blocked {
-        let list = |values: &[String]| visible(&some_of(values));
+        let list = |values: &[String]| visible(&some_of(values)).into_owned();
         let mark = style.bad("not comparable:");
         let _ = writeln!(
             text,
@@ -283,8 +308,8 @@ fn footnotes(text: &mut String, comparison: &Comparison, style: &Style) {
         let label = visible(&case.label);
         for metric in &case.metrics {
             if let Some(reason) = &metric.reason {
-                let title = visible(&metric.title());
-                let _ = writeln!(text, "{mark} {label} {title}: {}", visible(reason));
+                let what = format!("{}: {reason}", metric.title());
+                let _ = writeln!(text, "{mark} {label} {}", visible(&what));
             }
         }
         if case.metrics.is_empty() {
@@ -368,23 +393,4 @@ pub(super) fn count(number: usize, what: &str) -> String {
     } else {
         format!("{number} {what}s")
     }
-}
-
-/// Text in one line with nothing hidden in it: reports are files that others wrote, and what would
-/// act on a terminal is spelt out.
-pub(super) fn visible(text: &str) -> String {
-    let acts = |c: char| c.is_control() || ('\u{200b}'..='\u{202e}').contains(&c);
-    if !text.contains(acts) {
-        return text.to_owned();
-    }
-    text.chars()
-        .flat_map(|c| {
-            let spelt: Vec<char> = if acts(c) {
-                c.escape_default().collect()
-            } else {
-                vec![c]
-            };
-            spelt
-        })
-        .collect()
 }

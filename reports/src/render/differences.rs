@@ -1,8 +1,9 @@
 //! What differs between two environments, in words: what matters first, of long values only what
 //! changed, and of many fields with a common parent a few.
 
-use super::compare::{some_of, visible};
+use super::compare::some_of;
 use super::terminal::Style;
+use super::text::visible;
 use crate::compare::{Class, Comparison, Difference};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -85,11 +86,18 @@ fn lines(text: &mut String, mark: &str, differences: &[&Difference], of: &str) {
                 .filter(|name| !name.contains('.'))
                 .map(str::to_owned)
                 .collect::<Vec<_>>();
-            let (count, names) = (names.len(), visible(&some_of(&names)));
-            let parent = visible(&parent);
-            let _ = writeln!(text, "{mark} {parent}: {count} fields differ: {names}{of}");
+            let (count, names) = (names.len(), some_of(&names));
+            let what = format!("{parent}: {count} fields differ: {names}{of}");
+            let _ = writeln!(text, "{mark} {}", visible(&what));
         }
     }
+}
+
+/// A difference in one line: the field, from what to what, and what that means.
+pub(super) fn in_words(difference: &Difference) -> String {
+    let why = difference.why.as_ref().map(|why| format!(" ({why})"));
+    let (field, why) = (&difference.field, why.unwrap_or_default());
+    visible(&format!("{field}: {}{why}", change(difference))).into_owned()
 }
 
 /// From what to what: of long texts the words that only one of them has.
@@ -112,8 +120,8 @@ fn change(difference: &Difference) -> String {
         let only = [only("−", &of_a, &of_b), only("+", &of_b, &of_a)];
         let only: Vec<String> = only.into_iter().flatten().collect();
         if !only.is_empty() && of_a.intersection(&of_b).next().is_some() {
-            return visible(&only.join("  "));
+            return visible(&only.join("  ")).into_owned();
         }
     }
-    visible(&format!("{a} → {b}"))
+    visible(&format!("{a} → {b}")).into_owned()
 }

@@ -1,7 +1,8 @@
 //! A suite's plan for a terminal: what would run, and in which order.
 
-use super::compare::{count, visible};
+use super::compare::count;
 use super::terminal::Style;
+use super::text::visible;
 use crate::suite::{Plan, Server, Suite, Unit};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -81,7 +82,7 @@ fn command(unit: &Unit) -> String {
         let command: Vec<String> = command.iter().map(|word| quoted(word)).collect();
         text.push_str(&format!("  (beside: {}, port {port})", command.join(" ")));
     }
-    visible(&text)
+    visible(&text).into_owned()
 }
 
 /// A word as a shell takes it.

@@ -1,5 +1,6 @@
 //! A suite's progress: a bar on a terminal, a line per run elsewhere. All on standard error.
 
+use super::text::visible;
 use super::units::human_fact;
 use crate::model::{Outcome, Report};
 use crate::suite::{Progress, RunEvent};
@@ -94,8 +95,8 @@ fn result(report: &Report) -> String {
     let mut words = Vec::new();
     for case in &report.cases {
         match &case.outcome {
-            Outcome::Failed { error } => return format!("FAILED: {error}"),
-            Outcome::Skipped { reason } => return format!("skipped: {reason}"),
+            Outcome::Failed { error } => return format!("FAILED: {}", visible(error)),
+            Outcome::Skipped { reason } => return format!("skipped: {}", visible(reason)),
             Outcome::Measured(measurement) => {
                 let metric = measurement.metrics.iter().find(|metric| metric.headline);
                 words.extend(metric.map(|metric| human_fact(&metric.value, metric.unit)));

@@ -1,8 +1,9 @@
 //! Ratios of a suite's arms for a terminal: a heading per row, a line per arm.
 
-use super::compare::{count, detectable, percent, visible, word};
-use super::sheet::{Alignment, Sheet};
+use super::compare::{count, detectable, percent, word};
+use super::grid::{Alignment, Grid};
 use super::terminal::Style;
+use super::text::visible;
 use super::units::human;
 use crate::compare::{MetricComparison, Scale, Verdict};
 use crate::model::Direction;
@@ -15,7 +16,7 @@ pub fn ratios(rows: &[RowRatios], style: &Style) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let mut sheet = Sheet::new(&[
+    let mut sheet = Grid::new(&[
         ("arm", Left),
         ("median", Right),
         ("ratio", Right),
@@ -50,7 +51,7 @@ pub fn ratios(rows: &[RowRatios], style: &Style) -> String {
     text
 }
 
-fn heading(sheet: &mut Sheet, row: &RowRatios, style: Style) {
+fn heading(sheet: &mut Grid, row: &RowRatios, style: Style) {
     let known = row
         .arms
         .iter()
@@ -68,7 +69,7 @@ fn heading(sheet: &mut Sheet, row: &RowRatios, style: Style) {
 }
 
 /// The baseline's own line: its median over the pairs of the first arm that has some.
-fn baseline(sheet: &mut Sheet, row: &RowRatios) {
+fn baseline(sheet: &mut Grid, row: &RowRatios) {
     let arms = row
         .arms
         .iter()
@@ -84,7 +85,7 @@ fn baseline(sheet: &mut Sheet, row: &RowRatios) {
     sheet.row([name, median, empty(), empty(), empty(), empty(), empty()]);
 }
 
-fn noise_floor(sheet: &mut Sheet, floor: &NoiseFloor, style: Style, notes: &mut Vec<String>) {
+fn noise_floor(sheet: &mut Grid, floor: &NoiseFloor, style: Style, notes: &mut Vec<String>) {
     let spread = floor.spread.map(|spread| match scale(&floor.ratio) {
         Some((Scale::Difference, comparison)) => human(spread, comparison.unit),
         _ => percent(spread),
@@ -116,7 +117,7 @@ fn reason(arm: &ArmRatio) -> Option<String> {
     }
 }
 
-fn line(sheet: &mut Sheet, arm: &ArmRatio, detectable: String, verdict: String) {
+fn line(sheet: &mut Grid, arm: &ArmRatio, detectable: String, verdict: String) {
     let absent = || "n/a".to_owned();
     let comparison = arm.result.as_ref().ok();
     let median = comparison.and_then(|c| Some(human(c.b.median?, c.unit)));
@@ -133,7 +134,7 @@ fn line(sheet: &mut Sheet, arm: &ArmRatio, detectable: String, verdict: String) 
     });
     let pairs = comparison.and_then(|c| c.pairs).unwrap_or(0);
     sheet.row([
-        visible(&arm.arm),
+        visible(&arm.arm).into_owned(),
         median.unwrap_or_else(absent),
         value.unwrap_or_else(absent),
         interval.unwrap_or_else(absent),

@@ -1,161 +1,118 @@
-//! Columns of numbers below headings that are wider than they: what comparisons and ratios are laid
-//! out on.
+//! Labelled lines: a column of names, and beside it what is to say of each, folded to the width.
 
-use super::terminal::Style;
-use std::io::IsTerminal;
-use unicode_width::UnicodeWidthStr;
+use super::style::Style;
+use super::text::{columns, fold, pad};
 
-/// Where the text of a column stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Alignment {
-    Left,
-    Right,
-}
-
-enum Line {
-    Heading(String),
-    Row(Vec<String>),
-}
-
-/// Lines whose columns are aligned at the end.
-pub(super) struct Sheet {
-    columns: Vec<(&'static str, Alignment)>,
-    lines: Vec<Line>,
-}
-
-/// What precedes a row, so that headings stand out.
+/// The label column where the width does not matter: wide enough for the metrics' names.
+const LABEL: usize = 28;
+/// The narrowest label column.
+const SHORTEST_LABEL: usize = 12;
+/// From this width on the label column has its full width.
+const WIDE: usize = 100;
+/// Text that would have fewer columns beside its label goes below it.
+const LEAST_ROOM: usize = 44;
+/// The indent of labels, and of text below its label.
 const INDENT: usize = 2;
-/// Spaces between columns.
-const GAP: usize = 2;
+
+/// Labelled lines being written.
+pub(super) struct Sheet {
+    text: String,
+    style: Style,
+    label: usize,
+}
 
 impl Sheet {
-    pub(super) fn new(columns: &[(&'static str, Alignment)]) -> Self {
+    /// A sheet whose label column suits the longest of the labels.
+    pub(super) fn new<'a>(style: Style, labels: impl Iterator<Item = &'a str>) -> Self {
+        let label = match style.width {
+            Some(width) if width < WIDE => labels
+                .map(columns)
+                .max()
+                .unwrap_or(0)
+                .clamp(SHORTEST_LABEL, LABEL),
+            _ => LABEL,
+        };
         Self {
-            columns: columns.to_vec(),
-            lines: Vec::new(),
+            text: String::new(),
+            style,
+            label,
         }
     }
 
-    /// A line of its own, which takes no part in the columns.
-    pub(super) fn heading(&mut self, text: String) {
-        self.lines.push(Line::Heading(text));
+    /// What was written.
+    pub(super) fn into_text(self) -> String {
+        self.text
     }
 
-    /// A row of cells, one per column.
-    pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        debug_assert_eq!(N, self.columns.len());
-        self.lines.push(Line::Row(cells.into()));
+    /// The columns beside a label.
+    fn beside(&self) -> Option<usize> {
+        let label = INDENT + self.label + 1;
+        self.style.width.map(|width| width.saturating_sub(label))
     }
 
-    fn widths(&self) -> Vec<usize> {
-        let mut widths: Vec<usize> = self.columns.iter().map(|(name, _)| name.width()).collect();
-        for line in &self.lines {
-            if let Line::Row(cells) = line {
-                for (width, cell) in widths.iter_mut().zip(cells) {
-                    *width = (*width).max(shown_width(cell));
-                }
+    /// The columns that lines for [`Self::lines`] may take.
+    pub(super) fn room(&self) -> Option<usize> {
+        match (self.beside(), self.style.width) {
+            (Some(beside), Some(width)) if beside < LEAST_ROOM => Some(width - 2 * INDENT),
+            (beside, _) => beside,
+        }
+    }
+
+    /// A line without a label, in bold.
+    pub(super) fn title(&mut self, title: &str) {
+        for line in fold(title, self.style.width) {
+            self.push(&self.style.bold(&line));
+        }
+    }
+
+    /// A text below the title, each line of which is painted.
+    pub(super) fn unlabelled(&mut self, text: &str, paint: impl Fn(&str) -> String) {
+        let width = self.style.width.map(|width| width - INDENT);
+        for line in fold(text, width) {
+            self.push(&format!("{:INDENT$}{}", "", paint(&line)));
+        }
+    }
+
+    /// A label and a text, each line of which is painted.
+    pub(super) fn field(&mut self, label: &str, text: &str, paint: impl Fn(&str) -> String) {
+        let fits = |room| columns(label) <= self.label && columns(text) <= room;
+        let width = match self.beside() {
+            Some(room) if fits(room) => None,
+            _ => self.room(),
+        };
+        let lines = fold(text, width);
+        if width.is_none() && self.beside().is_some() {
+            let label = pad(label, self.label);
+            self.push(&format!("{:INDENT$}{label} {}", "", paint(&lines[0])));
+        } else {
+            let painted: Vec<String> = lines.iter().map(|line| paint(line)).collect();
+            self.lines(label, &painted);
+        }
+    }
+
+    /// A label and lines that are laid out in [`Self::room`] columns.
+    pub(super) fn lines(&mut self, label: &str, lines: &[String]) {
+        let below = self.room() != self.beside();
+        let mut label = pad(label, self.label);
+        if below || columns(&label) > self.label {
+            let width = self.style.width.map(|width| width - INDENT);
+            for line in fold(label.trim_end(), width) {
+                self.push(&format!("{:INDENT$}{line}", ""));
+            }
+            label = pad("", self.label);
+        }
+        for line in lines {
+            if below {
+                self.push(&format!("{:indent$}{line}", "", indent = 2 * INDENT));
+            } else {
+                self.push(&format!("{:INDENT$}{label} {line}", ""));
+                label = pad("", self.label);
             }
         }
-        widths
     }
 
-    /// The columns of the terminal that the rows take.
-    pub(super) fn width(&self) -> usize {
-        let widths = self.widths();
-        INDENT + widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1)
-    }
-
-    /// The lines, below the names of the columns and a rule.
-    pub(super) fn finish(self, style: Style) -> String {
-        let widths = self.widths();
-        let mut text = String::new();
-        let names: Vec<String> = self
-            .columns
-            .iter()
-            .map(|(name, _)| (*name).to_owned())
-            .collect();
-        push_row(&mut text, &names, &self.columns, &widths);
-        text.push_str(&style.faint(&"─".repeat(self.width())));
-        text.push('\n');
-        for line in &self.lines {
-            match line {
-                Line::Heading(heading) => {
-                    text.push_str(heading);
-                    text.push('\n');
-                }
-                Line::Row(cells) => push_row(&mut text, cells, &self.columns, &widths),
-            }
-        }
-        text
-    }
-}
-
-fn push_row(
-    text: &mut String,
-    cells: &[String],
-    columns: &[(&'static str, Alignment)],
-    widths: &[usize],
-) {
-    let mut line = " ".repeat(INDENT);
-    for (at, (cell, ((_, alignment), width))) in
-        cells.iter().zip(columns.iter().zip(widths)).enumerate()
-    {
-        if at > 0 {
-            line.push_str(&" ".repeat(GAP));
-        }
-        let space = " ".repeat(width.saturating_sub(shown_width(cell)));
-        match alignment {
-            Alignment::Left => line.extend([cell.as_str(), &space]),
-            Alignment::Right => line.extend([space.as_str(), cell]),
-        }
-    }
-    text.push_str(line.trim_end());
-    text.push('\n');
-}
-
-/// The columns that a cell takes: colour codes take none.
-fn shown_width(cell: &str) -> usize {
-    let mut width = 0;
-    let mut rest = cell;
-    while let Some(start) = rest.find('\u{1b}') {
-        width += rest[..start].width();
-        let after = &rest[start..];
-        rest = after.find('m').map_or("", |end| &after[end + 1..]);
-    }
-    width + rest.width()
-}
-
-/// The width of standard output: COLUMNS, else the terminal's; what is piped has none.
-pub(super) fn columns_of_stdout() -> Option<usize> {
-    let stdout = std::io::stdout();
-    let asked = std::env::var("COLUMNS")
-        .ok()
-        .and_then(|columns| columns.parse().ok());
-    let asked = asked.filter(|columns| *columns > 0);
-    asked.or_else(|| {
-        let size = stdout
-            .is_terminal()
-            .then(|| terminal_size::terminal_size_of(&stdout));
-        size.flatten().map(|(width, _)| usize::from(width.0))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell_and_colours_take_no_room() {
-        let mut sheet = Sheet::new(&[("name", Alignment::Left), ("value", Alignment::Right)]);
-        sheet.heading("a heading that is wider than all rows".to_owned());
-        sheet.row(["\u{1b}[32mµs\u{1b}[0m".to_owned(), "12.25".to_owned()]);
-        sheet.row(["longer".to_owned(), "1".to_owned()]);
-        assert_eq!(sheet.width(), 15);
-        let text = sheet.finish(Style::PLAIN);
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "  name    value");
-        assert_eq!(lines[1].chars().count(), 15);
-        assert_eq!(lines[3], "  \u{1b}[32mµs\u{1b}[0m      12.25");
-        assert_eq!(lines[4], "  longer      1");
+    fn push(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
     }
 }

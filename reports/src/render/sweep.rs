@@ -1,73 +1,77 @@
 //! A sweep as one table: a row per point, its parameters, its headline numbers and the peers'.
 
+use super::sheet::Sheet;
+use super::spark;
 use super::table::plain_table;
-use super::terminal::{Style, flag_line};
+use super::terminal::{Style, assignments, flag};
+use super::text::{self, visible};
 use super::units::human_fact;
 use crate::model::{Case, Measurement, Metric, Severity};
-use comfy_table::{Cell, CellAlignment};
+use comfy_table::{CellAlignment, ColumnConstraint, Width};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
-/// The table, what all points share above it, what was verified and flagged below it. Every case
-/// must be of one benchmark and measured.
-pub(super) fn table(cases: &[Case], style: &Style) -> String {
+/// The spaces around a cell.
+const CELL_PADDING: usize = 2;
+
+/// The table, what all points share above it, the curves, what was verified and flagged below it.
+/// Every case must be of one benchmark and measured.
+pub(super) fn table(cases: &[Case], style: Style) -> String {
     let Some(first) = cases.first() else {
         return String::new();
     };
-    let varies = |name: &str| {
-        let value = first.benchmark.params.get(name);
-        cases
-            .iter()
-            .any(|case| case.benchmark.params.get(name) != value)
+    let params = &first.benchmark.params;
+    let varies = |name: &&String| {
+        let value = params.get(*name);
+        let others = cases.iter().map(|case| case.benchmark.params.get(*name));
+        others.into_iter().any(|other| other != value)
     };
-    let (varying, common): (Vec<_>, Vec<_>) =
-        first.benchmark.params.keys().partition(|name| varies(name));
-    let common: Vec<String> = common
-        .iter()
-        .map(|name| format!("{name}={}", plain(first.benchmark.params.get(*name))))
-        .collect();
+    let (varying, common): (Vec<&String>, Vec<&String>) = params.keys().partition(varies);
+    let common = common
+        .into_iter()
+        .map(|name| (name.clone(), params[name].clone()));
+    let common = assignments(&common.collect());
 
     let measurements: Vec<&Measurement> = cases
         .iter()
         .filter_map(|case| case.outcome.measurement())
         .collect();
     let shown = shown(&measurements);
-    let mut table = plain_table(*style);
-    let titles = shown.iter().map(|metric| metric.key());
-    table.set_header(varying.iter().map(|name| (*name).clone()).chain(titles));
-    for column in table.column_iter_mut() {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    for (case, measurement) in cases.iter().zip(&measurements) {
-        let params = varying
-            .iter()
-            .map(|name| plain(case.benchmark.params.get(*name)));
-        let numbers = shown.iter().map(|wanted| {
-            let found = measurement
-                .metrics
+    let points: Vec<Vec<String>> = cases
+        .iter()
+        .map(|case| {
+            varying
                 .iter()
-                .find(|metric| metric.key() == wanted.key());
-            found.map_or_else(String::new, |metric| human_fact(&metric.value, metric.unit))
-        });
-        table.add_row(params.chain(numbers).map(Cell::new));
-    }
+                .map(|name| plain(case.benchmark.params.get(*name)))
+                .collect()
+        })
+        .collect();
+    let columns: Vec<Vec<Option<&Metric>>> = shown
+        .iter()
+        .map(|metric| column(metric, &measurements))
+        .collect();
 
-    let mut text = format!("{}\n", style.bold(&first.benchmark.id));
+    let titles: Vec<String> = shown.iter().map(|metric| metric.key()).collect();
+    let mut sheet = Sheet::new(style, titles.iter().map(String::as_str));
+    sheet.title(&visible(&first.benchmark.id));
     if !common.is_empty() {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "  {}", style.faint(&common.join(" ")));
+        sheet.unlabelled(&visible(&common), |line| style.faint(line));
     }
-    let _ = writeln!(text, "{}", table.trim_fmt());
+    let mut text = sheet.into_text();
+    let names = varying.into_iter().chain(&titles);
+    let header: Vec<String> = names.map(|name| visible(name).into_owned()).collect();
+    text.push_str(&grids(&header, &points, &columns, style));
+
+    let mut sheet = Sheet::new(style, titles.iter().map(String::as_str));
+    for (title, column) in titles.iter().zip(&columns) {
+        curve(&mut sheet, title, column, style);
+    }
     if let Some(last) = measurements.last() {
-        let _ = writeln!(
-            text,
-            "  {:<28} each size; of the last: {}",
-            "verified", last.verified
-        );
+        let verified = format!("each size; of the last: {}", visible(&last.verified));
+        sheet.field("verified", &verified, str::to_owned);
     }
-    flags(&mut text, &measurements, style);
-    text
+    flags(&mut sheet, &measurements, style);
+    text + &sheet.into_text()
 }
 
 /// The headline metrics and those in a peer's definition, in the order of the first point.
@@ -81,28 +85,116 @@ fn shown<'a>(measurements: &[&'a Measurement]) -> Vec<&'a Metric> {
         .collect()
 }
 
-/// Each kind of flag once, by its worst point, with the number of points that raised it.
-fn flags(text: &mut String, measurements: &[&Measurement], style: &Style) {
+/// A metric at every point.
+fn column<'a>(metric: &Metric, measurements: &[&'a Measurement]) -> Vec<Option<&'a Metric>> {
+    let key = metric.key();
+    let find = |measurement: &&'a Measurement| {
+        let mut metrics = measurement.metrics.iter();
+        metrics.find(|metric| metric.key() == key)
+    };
+    measurements.iter().map(find).collect()
+}
+
+/// A row per point. No number is folded: the header gives way, and columns that still find no room
+/// follow in a table of their own.
+fn grids(
+    header: &[String],
+    points: &[Vec<String>],
+    columns: &[Vec<Option<&Metric>>],
+    style: Style,
+) -> String {
+    let numbers: Vec<Vec<String>> = columns
+        .iter()
+        .map(|column| {
+            let value = |metric: &Option<&Metric>| match metric {
+                Some(metric) => human_fact(&metric.value, metric.unit),
+                None => String::new(),
+            };
+            column.iter().map(value).collect()
+        })
+        .collect();
+    let params: Vec<Vec<String>> = (0..header.len() - columns.len())
+        .map(|at| {
+            points
+                .iter()
+                .map(|point| visible(&point[at]).into_owned())
+                .collect()
+        })
+        .collect();
+    let (param_titles, titles) = header.split_at(params.len());
+    let least = |column: &Vec<String>| {
+        let widest = column.iter().map(|cell| text::columns(cell)).max();
+        widest.unwrap_or(0) + CELL_PADDING
+    };
+    let taken: usize = params.iter().map(least).sum();
+    let room = style.width.unwrap_or(usize::MAX).saturating_sub(taken);
+    let mut text = String::new();
+    let mut from = 0;
+    while from < numbers.len() {
+        let mut left = room;
+        let fitting = numbers[from..].iter().take_while(|column| {
+            let fits = least(column) <= left;
+            left = left.saturating_sub(least(column));
+            fits
+        });
+        let to = from + fitting.count().max(1);
+        let header = param_titles.iter().chain(&titles[from..to]);
+        let columns: Vec<&Vec<String>> = params.iter().chain(&numbers[from..to]).collect();
+        let mut table = plain_table(style);
+        table.set_header(header);
+        for row in 0..points.len() {
+            table.add_row(columns.iter().map(|column| &column[row]));
+        }
+        for (column, cells) in table.column_iter_mut().zip(&columns) {
+            column.set_cell_alignment(CellAlignment::Right);
+            let least = u16::try_from(least(cells)).unwrap_or(u16::MAX);
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
+        }
+        text.push_str(&table.trim_fmt());
+        text.push('\n');
+        from = to;
+    }
+    text
+}
+
+/// A metric over the points in one line.
+fn curve(sheet: &mut Sheet, title: &str, column: &[Option<&Metric>], style: Style) {
+    let value = |metric: &Option<&Metric>| metric.and_then(|metric| metric.value.known().copied());
+    let values: Vec<Option<f64>> = column.iter().map(value).collect();
+    let unit = column.iter().flatten().map(|metric| metric.unit).next();
+    let known = values.iter().flatten().copied();
+    let Some(range) = unit.and_then(|unit| spark::range(known, unit)) else {
+        return;
+    };
+    let curve = spark::curve(&values);
+    let scale = if curve.logarithmic { ", log scale" } else { "" };
+    let range = format!("{range}{scale}");
+    sheet.field(
+        &visible(title),
+        &format!("{}  {range}", curve.line),
+        |line| line.replacen(&range, &style.faint(&range), 1),
+    );
+}
+
+/// Each kind of flag once, with the number of points that raised it.
+fn flags(sheet: &mut Sheet, measurements: &[&Measurement], style: Style) {
     let all = || {
-        measurements
-            .iter()
-            .flat_map(|measurement| &measurement.validity.flags)
+        let validities = measurements.iter().map(|measurement| &measurement.validity);
+        validities.flat_map(|validity| &validity.flags)
     };
     let codes: BTreeSet<(Severity, &str)> = all()
         .map(|flag| (flag.severity, flag.code.as_str()))
         .collect();
     for (severity, code) in codes.into_iter().rev() {
         let same = || all().filter(|flag| flag.severity == severity && flag.code == code);
-        let Some(mut flag) = same().next().cloned() else {
+        let Some(mut first) = same().next().cloned() else {
             continue;
         };
-        let points = same().count();
-        let _ = write!(
-            flag.evidence,
-            " ({points} of {} points)",
-            measurements.len()
-        );
-        text.push_str(&flag_line(&flag, style));
+        let (flagged, points) = (same().count(), measurements.len());
+        first
+            .evidence
+            .push_str(&format!(" ({flagged} of {points} points)"));
+        flag(sheet, &first, style);
     }
 }
 
@@ -132,7 +224,7 @@ mod tests {
                 "3 ranks on 2 CPUs",
             );
         }
-        let text = table(&report.cases, &Style::PLAIN);
+        let text = table(&report.cases, Style::PLAIN);
         assert!(text.contains("size_bytes"), "{text}");
         assert!(text.contains("window=64"), "{text}");
         assert!(text.contains("4.00 µs"), "{text}");

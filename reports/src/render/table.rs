@@ -1,21 +1,42 @@
 //! The summary over repetitions as a table for a terminal.
 
+use super::spark;
 use super::terminal::Style;
+use super::text::{beside, columns, push_folded, visible};
 use super::units::{human, human_fact};
-use crate::model::{Flag, Severity};
-use crate::summary::{CaseSummary, Listed, MetricSummary, listed};
+use crate::stats::MIN_RUNS_FOR_INTERVAL;
+use crate::summary::{
+    CaseSummary, Listed, MetricSummary, Note, NoteKind, count, labels, listed, notes,
+};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, presets};
 use std::fmt::Write as _;
 
-/// An empty table: a rule under its header and nothing else, folded to the terminal's width.
+/// An empty table: a rule under its header and nothing else, folded to the width of the style.
 pub(super) fn plain_table(style: Style) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING.header_separator(LineStyle::new('─', '─', '─', '─')));
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    if !style.color {
-        table.force_no_tty();
+    // The library's own look at the terminal knows neither COLUMNS nor what is piped.
+    table.force_no_tty();
+    if style.color {
+        table.enforce_styling();
+        table.style_text_only();
     }
+    match style.width {
+        None => table.set_content_arrangement(ContentArrangement::Disabled),
+        Some(width) => table
+            .set_width(u16::try_from(width).unwrap_or(u16::MAX))
+            .set_content_arrangement(ContentArrangement::Dynamic),
+    };
     table
+}
+
+/// The columns that a table takes.
+pub(super) fn width_of(table: &Table) -> usize {
+    table
+        .lines()
+        .map(|line| columns(line.trim_end()))
+        .max()
+        .unwrap_or(0)
 }
 
 /// What a summary shows.
@@ -27,10 +48,101 @@ pub enum Depth {
     Everything,
 }
 
+/// A case in the table, or the points of a sweep that are left out.
+struct Entry<'a> {
+    label: String,
+    metrics: Vec<&'a MetricSummary>,
+    runs: usize,
+    /// What stands in the place of metrics where there are none.
+    instead: &'static str,
+}
+
 /// The table, and below it a note per skip, failure and flag.
 #[must_use]
 pub fn summary(cases: &[CaseSummary], depth: Depth, style: &Style) -> String {
-    let mut table = plain_table(*style);
+    let labels = labels(cases);
+    let entries = entries(cases, &labels, depth);
+    let table = wide(&entries);
+    let fits = |width| width_of(&table) <= width;
+    let mut text = if style.width.is_none_or(fits) {
+        table.trim_fmt() + "\n"
+    } else {
+        narrow(&entries, *style)
+    };
+    write_notes(&mut text, cases, &labels, *style);
+    style.finish(text)
+}
+
+fn entries<'a>(cases: &'a [CaseSummary], labels: &[String], depth: Depth) -> Vec<Entry<'a>> {
+    let list = match depth {
+        Depth::Headlines => listed(cases),
+        Depth::Everything => cases
+            .iter()
+            .enumerate()
+            .map(|(index, case)| Listed::Case(index, case))
+            .collect(),
+    };
+    let mut next = 0;
+    let mut entries = Vec::new();
+    for entry in list {
+        entries.push(match entry {
+            Listed::Case(index, case) => {
+                next = index + 1;
+                case_entry(case, &labels[index], depth)
+            }
+            Listed::Between(count) => {
+                let curve = curve(&cases[next..next + count]);
+                Entry {
+                    label: format!("  … {count} sizes between  {curve}"),
+                    metrics: Vec::new(),
+                    runs: 0,
+                    instead: "",
+                }
+            }
+        });
+    }
+    entries
+}
+
+fn case_entry<'a>(case: &'a CaseSummary, label: &str, depth: Depth) -> Entry<'a> {
+    let failed: usize = case.failed.values().sum();
+    let (metrics, instead, runs) = match (case.measured, failed) {
+        (0, 0) => (Vec::new(), "skipped", case.skipped.values().sum()),
+        (0, failed) => (Vec::new(), "FAILED", failed),
+        (measured, _) => {
+            let metrics = match depth {
+                Depth::Headlines => case.headlines(),
+                Depth::Everything => case.metrics.iter().collect(),
+            };
+            (metrics, "no number", measured)
+        }
+    };
+    Entry {
+        label: visible(label).into_owned(),
+        metrics,
+        runs,
+        instead,
+    }
+}
+
+/// The first headline over the points of a sweep.
+fn curve(points: &[CaseSummary]) -> String {
+    let first = points
+        .first()
+        .and_then(|case| case.headlines().first().map(|m| m.title()));
+    let median = |case: &CaseSummary| {
+        let metrics = case.metrics.iter();
+        let mut same = metrics.filter(|metric| Some(metric.title()) == first);
+        same.next()
+            .and_then(|metric| metric.median.known().copied())
+    };
+    let medians: Vec<Option<f64>> = points.iter().map(median).collect();
+    spark::curve(&medians).line
+}
+
+/// A row per metric, the case beside the first of them.
+fn wide(entries: &[Entry<'_>]) -> Table {
+    let mut table = plain_table(Style::PLAIN);
     table.set_header([
         "case",
         "metric",
@@ -43,53 +155,78 @@ pub fn summary(cases: &[CaseSummary], depth: Depth, style: &Style) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let all = cases.iter().enumerate();
-    let list = match depth {
-        Depth::Headlines => listed(cases),
-        Depth::Everything => all.map(|(index, case)| Listed::Case(index, case)).collect(),
-    };
-    for entry in list {
-        match entry {
-            Listed::Case(_, case) => rows(&mut table, case, cases, depth),
-            Listed::Between(count) => drop(table.add_row([format!("  … {count} sizes between")])),
+    for entry in entries {
+        if entry.metrics.is_empty() {
+            let runs = match entry.runs {
+                0 => String::new(),
+                runs => runs.to_string(),
+            };
+            table.add_row([entry.label.as_str(), entry.instead, "", "", &runs]);
+        }
+        for (index, metric) in entry.metrics.iter().enumerate() {
+            let label = if index == 0 { entry.label.as_str() } else { "" };
+            table.add_row([
+                Cell::new(label),
+                Cell::new(visible(&metric.title())),
+                Cell::new(human_fact(&metric.median, metric.unit)),
+                Cell::new(interval(metric)),
+                Cell::new(metric.values.len()),
+            ]);
         }
     }
-    let mut text = table.trim_fmt();
-    text.push('\n');
-    notes(&mut text, cases, style);
-    text
+    table
 }
 
-fn rows(table: &mut Table, case: &CaseSummary, siblings: &[CaseSummary], depth: Depth) {
-    let label = case.label(siblings);
-    if case.measured == 0 {
-        let (what, runs) = match case.failed.values().sum::<usize>() {
-            0 => ("skipped", case.skipped.values().sum()),
-            failed => ("FAILED", failed),
+/// The case on a line of its own, its metrics below it: for terminals that the wide table overfills.
+fn narrow(entries: &[Entry<'_>], style: Style) -> String {
+    let width = style.width.unwrap_or(usize::MAX);
+    let mut names = vec!["  metric".to_owned()];
+    let mut numbers = vec![["median", "95 % interval"].map(str::to_owned).to_vec()];
+    for entry in entries {
+        for metric in &entry.metrics {
+            let interval = match (&metric.interval, metric.values.len()) {
+                (Err(_), _) => "n/a".to_owned(),
+                (Ok(_), runs) if runs == entry.runs => interval(metric),
+                (Ok(_), runs) => format!("{} ({})", interval(metric), count(runs, "run")),
+            };
+            names.push(format!("  {}", visible(&metric.title())));
+            numbers.push(vec![human_fact(&metric.median, metric.unit), interval]);
+        }
+    }
+    let mut lines = beside(&names, &numbers, width).into_iter();
+    let header = lines.next().unwrap_or_default();
+    let rule = "─".repeat(columns(&header));
+    let mut text = format!("{header}\n{rule}\n");
+    for entry in entries {
+        let runs = match (entry.runs, entry.instead) {
+            (0, _) => String::new(),
+            (runs, _) if !entry.metrics.is_empty() => format!("  {}", count(runs, "run")),
+            (runs, instead) => format!("  {instead}, {}", count(runs, "run")),
         };
-        table.add_row([
-            label,
-            what.to_owned(),
-            String::new(),
-            String::new(),
-            runs.to_string(),
-        ]);
-        return;
+        let mut label = String::new();
+        push_folded(
+            &mut label,
+            &format!("{}{runs}", entry.label),
+            2,
+            style.width,
+        );
+        for line in label.lines() {
+            // Writing to a string cannot fail.
+            let _ = match entry.runs {
+                0 => writeln!(text, "{line}"),
+                _ => writeln!(text, "{}", style.bold(line)),
+            };
+        }
+        for line in lines.by_ref().take(entry.metrics.len()) {
+            let _ = writeln!(text, "{line}");
+        }
     }
-    let metrics: Vec<&MetricSummary> = match depth {
-        Depth::Headlines => case.headlines(),
-        Depth::Everything => case.metrics.iter().collect(),
-    };
-    for (index, metric) in metrics.into_iter().enumerate() {
-        let label = if index == 0 { label.as_str() } else { "" };
-        table.add_row([
-            Cell::new(label),
-            Cell::new(metric.title()),
-            Cell::new(human_fact(&metric.median, metric.unit)),
-            Cell::new(interval(metric)),
-            Cell::new(metric.values.len()),
-        ]);
+    let mut metrics = entries.iter().flat_map(|entry| &entry.metrics);
+    if metrics.any(|metric| metric.interval.is_err()) {
+        let note = format!("n/a: an interval takes {MIN_RUNS_FOR_INTERVAL} runs");
+        push_folded(&mut text, &note, 2, style.width);
     }
+    text
 }
 
 /// An interval, or `n/a` and why.
@@ -107,66 +244,29 @@ pub fn interval(metric: &MetricSummary) -> String {
     }
 }
 
-/// Every reason once. A flag that several points of a benchmark share is one line.
-fn notes(text: &mut String, cases: &[CaseSummary], style: &Style) {
-    // Writing to a string cannot fail.
-    for case in cases {
-        let label = case.label(cases);
-        for (error, runs) in &case.failed {
-            let _ = writeln!(
-                text,
-                "{} {label} ({}): {error}",
-                style.bad("failed:"),
-                count(*runs, "run")
-            );
-        }
-        for (reason, runs) in &case.skipped {
-            let mark = style.doubtful("skipped:");
-            let _ = writeln!(text, "{mark} {label} ({}): {reason}", count(*runs, "run"));
-        }
-    }
-    let mut shared: Vec<(&CaseSummary, &Flag, usize, usize)> = Vec::new();
-    for case in cases {
-        for (flag, runs) in &case.flags {
-            let known = shared.iter_mut().find(|(first, other, ..)| {
-                (&first.benchmark.id, &first.arm, &other.code, other.severity)
-                    == (&case.benchmark.id, &case.arm, &flag.code, flag.severity)
-            });
-            match known {
-                Some((_, _, flagged, measured)) => {
-                    *flagged += runs;
-                    *measured += case.measured;
-                }
-                None => shared.push((case, flag, *runs, case.measured)),
-            }
-        }
-    }
-    for (case, flag, flagged, measured) in shared {
-        let mark = match flag.severity {
-            Severity::Info => continue,
-            Severity::Degraded => style.doubtful("degraded:"),
-            Severity::Invalid => style.bad("INVALID:"),
+/// Every reason, a note each, folded to the width.
+fn write_notes(text: &mut String, cases: &[CaseSummary], labels: &[String], style: Style) {
+    for note in notes(cases, labels) {
+        let mark = format!("{}:", note.kind.word());
+        let painted = match note.kind {
+            NoteKind::Failed | NoteKind::Invalid => style.bad(&mark),
+            NoteKind::Skipped | NoteKind::Degraded => style.doubtful(&mark),
         };
-        let arm = case
-            .arm
-            .as_ref()
-            .map(|arm| format!(" [{arm}]"))
-            .unwrap_or_default();
-        let id = &case.benchmark.id;
-        let of = count(measured, "run");
-        let _ = writeln!(
-            text,
-            "{mark} {id}{arm} ({flagged} of {of}) {}: {}",
-            flag.code, flag.evidence
-        );
-    }
-}
-
-fn count(number: usize, what: &str) -> String {
-    if number == 1 {
-        format!("1 {what}")
-    } else {
-        format!("{number} {what}s")
+        let Note {
+            about,
+            runs,
+            text: reason,
+            kind,
+        } = &note;
+        // A flag's code leads its evidence as the colon of a failure leads its error.
+        let colon = match kind {
+            NoteKind::Failed | NoteKind::Skipped => ":",
+            NoteKind::Invalid | NoteKind::Degraded => "",
+        };
+        let line = format!("{mark} {about} ({runs}){colon} {reason}");
+        let mut folded = String::new();
+        push_folded(&mut folded, &visible(&line), 2, style.width);
+        text.push_str(&folded.replacen(&mark, &painted, 1));
     }
 }
 
@@ -174,7 +274,7 @@ fn count(number: usize, what: &str) -> String {
 mod tests {
     use super::*;
     use crate::fixtures;
-    use crate::model::Outcome;
+    use crate::model::{Outcome, Severity};
     use crate::summary::summarise;
 
     #[test]

@@ -1,216 +1,293 @@
 //! Reports as text for a terminal: one block per case, in the manner of hyperfine's.
 
-use super::sweep;
+pub use super::environment::environment;
+pub use super::style::Style;
+
+use super::sheet::Sheet;
+use super::text::{columns, pad, unbroken, visible};
 use super::units::{human, human_fact};
+use super::{spark, sweep};
+use crate::measure::decode_histogram;
 use crate::model::{
     Aggregation, Case, Flag, Interval, Measurement, Metric, Outcome, Report, Severity, Unit,
 };
-use serde_json::Value;
-use std::fmt::Write as _;
-use std::io::IsTerminal;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
-/// Whether colours are used.
-#[derive(Debug, Clone, Copy)]
-pub struct Style {
-    /// Whether to colour; otherwise the text is plain.
-    pub color: bool,
-}
-
-impl Style {
-    /// Plain text.
-    pub const PLAIN: Self = Self { color: false };
-
-    /// Colours if standard output is a terminal and NO_COLOR is not set. Open MPI's launcher gives
-    /// every rank a terminal of its own, whatever its own output is: that one does not count.
-    #[must_use]
-    pub fn of_stdout() -> Self {
-        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let refused = set("NO_COLOR") || set("OMPI_COMM_WORLD_RANK");
-        Self {
-            color: !refused && std::io::stdout().is_terminal(),
-        }
-    }
-
-    /// `text` in bold.
-    #[must_use]
-    pub fn bold(self, text: &str) -> String {
-        self.paint("1", text)
-    }
-
-    /// `text` in green: good.
-    #[must_use]
-    pub fn good(self, text: &str) -> String {
-        self.paint("32", text)
-    }
-
-    /// `text` in yellow: doubtful.
-    #[must_use]
-    pub fn doubtful(self, text: &str) -> String {
-        self.paint("33", text)
-    }
-
-    /// `text` in red: bad.
-    #[must_use]
-    pub fn bad(self, text: &str) -> String {
-        self.paint("31", text)
-    }
-
-    /// `text` in grey: secondary.
-    #[must_use]
-    pub fn faint(self, text: &str) -> String {
-        self.paint("2", text)
-    }
-
-    fn paint(self, code: &str, text: &str) -> String {
-        if self.color {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
-        } else {
-            text.to_owned()
-        }
-    }
-}
+/// The characters of a curve over time or of a distribution, where there is room for as many.
+const CURVE: usize = 40;
+/// The columns that median, mean and standard deviation take beside each other.
+const CENTRE: usize = 48;
+/// Fewer slices than these are no curve.
+const FEWEST_SLICES: usize = 3;
 
 /// A whole report: a block per case; a sweep, three or more measured points of one benchmark, as
 /// one table.
 #[must_use]
 pub fn report(report: &Report, style: &Style) -> String {
-    let mut text = String::new();
-    for cases in report
-        .cases
-        .chunk_by(|a, b| a.benchmark.id == b.benchmark.id)
-    {
-        let measured = cases
-            .iter()
-            .all(|case| case.outcome.measurement().is_some());
-        if cases.len() > 2 && measured {
-            text.push_str(&sweep::table(cases, style));
+    let same = |a: &Case, b: &Case| a.benchmark.id == b.benchmark.id;
+    let mut blocks = Vec::new();
+    for cases in report.cases.chunk_by(same) {
+        let measured = |case: &Case| case.outcome.measurement().is_some();
+        if cases.len() > 2 && cases.iter().all(measured) {
+            blocks.push(sweep::table(cases, *style));
         } else {
-            cases
-                .iter()
-                .for_each(|case| text.push_str(&block(case, style)));
+            blocks.extend(cases.iter().map(|case| block(case, *style)));
         }
     }
-    text
+    style.finish(blocks.join("\n"))
 }
 
 /// One case: its name and parameters, then its numbers, or why there are none.
-#[must_use]
-pub fn block(case: &Case, style: &Style) -> String {
-    let mut text = String::new();
-    let params: Vec<String> = case
-        .benchmark
-        .params
-        .iter()
-        .map(|(name, value)| match value.as_str() {
-            Some(value) => format!("{name}={value}"),
-            None => format!("{name}={value}"),
-        })
-        .collect();
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "{}", style.bold(&case.benchmark.id));
-    if !params.is_empty() {
-        let _ = writeln!(text, "  {}", style.faint(&params.join(" ")));
+fn block(case: &Case, style: Style) -> String {
+    let labels: Vec<&str> = case.outcome.measurement().map(labels).unwrap_or_default();
+    let mut sheet = Sheet::new(style, labels.into_iter());
+    sheet.title(&visible(&case.benchmark.id));
+    if !case.benchmark.params.is_empty() {
+        let params = assignments(&case.benchmark.params);
+        sheet.unlabelled(&visible(&params), |line| style.faint(line));
     }
     match &case.outcome {
-        Outcome::Measured(measurement) => measured(&mut text, measurement, style),
+        Outcome::Measured(measurement) => measured(&mut sheet, measurement, style),
         Outcome::Skipped { reason } => {
-            let _ = writeln!(text, "  {} {reason}", style.doubtful("skipped:"));
+            marked(&mut sheet, "skipped:", reason, |mark| style.doubtful(mark))
         }
-        Outcome::Failed { error } => {
-            let _ = writeln!(text, "  {} {error}", style.bad("failed:"));
-        }
+        Outcome::Failed { error } => marked(&mut sheet, "failed:", error, |mark| style.bad(mark)),
     }
-    text
+    sheet.into_text()
 }
 
-fn measured(text: &mut String, measurement: &Measurement, style: &Style) {
-    let mut distributions: Vec<(&str, Option<&str>)> = Vec::new();
+/// A reason with a coloured word before it.
+fn marked(sheet: &mut Sheet, mark: &str, reason: &str, paint: impl Fn(&str) -> String) {
+    let text = format!("{mark} {}", visible(reason));
+    sheet.unlabelled(&text, |line| line.replacen(mark, &paint(mark), 1));
+}
+
+/// `name=value` for each, with spaces between.
+pub(super) fn assignments(params: &Map<String, Value>) -> String {
+    let each = params.iter().map(|(name, value)| match value.as_str() {
+        Some(text) => format!("{name}={text}"),
+        None => format!("{name}={value}"),
+    });
+    each.collect::<Vec<_>>().join(" ")
+}
+
+fn labels(measurement: &Measurement) -> Vec<&str> {
+    let metrics = measurement.metrics.iter().map(|metric| &metric.name);
+    let facts = measurement.facts.keys();
+    metrics.chain(facts).map(String::as_str).collect()
+}
+
+fn measured(sheet: &mut Sheet, measurement: &Measurement, style: Style) {
+    // A distribution's metrics stand together, and what a summary would show comes first.
+    let mut families: Vec<Vec<&Metric>> = Vec::new();
+    let mut known = BTreeMap::new();
     for metric in &measurement.metrics {
-        if metric.aggregation == Aggregation::Total {
-            let value = human_fact(&metric.value, metric.unit);
-            let value = if metric.headline {
-                style.bold(&value)
-            } else {
-                value
-            };
-            let peer = metric
-                .compat
-                .as_ref()
-                .map(|peer| format!("  ({peer}'s definition)"));
-            let bits = bits(metric)
-                .map(|bits| format!("  = {bits}"))
-                .unwrap_or_default();
-            let _ = writeln!(
-                text,
-                "  {:<28} {value}{bits}{}",
-                metric.name,
-                style.faint(&peer.unwrap_or_default())
-            );
-        } else {
-            let family = (metric.name.as_str(), metric.compat.as_deref());
-            if !distributions.contains(&family) {
-                distributions.push(family);
-            }
+        let single = metric.aggregation == Aggregation::Total;
+        let family = (&metric.name, &metric.compat, single);
+        let at = *known.entry(family).or_insert(families.len());
+        match families.get_mut(at) {
+            Some(family) => family.push(metric),
+            None => families.push(vec![metric]),
         }
     }
-    for (name, compat) in distributions {
-        let mut of_family: Vec<&Metric> = measurement
-            .metrics
-            .iter()
-            .filter(|m| m.name == name && m.compat.as_deref() == compat)
-            .filter(|m| m.aggregation != Aggregation::Total)
-            .collect();
-        of_family.sort_by_key(|metric| metric.aggregation);
-        let values: Vec<String> = of_family
-            .iter()
-            .filter(|metric| metric.value.known().is_some())
-            .map(|metric| {
-                let value = human_fact(&metric.value, metric.unit);
-                let value = if metric.headline {
-                    style.bold(&value)
-                } else {
-                    value
-                };
-                format!("{} {value}", style.faint(&metric.aggregation.to_string()))
-            })
-            .collect();
-        let peer = compat
-            .map(|peer| format!("  ({peer}'s definition)"))
-            .unwrap_or_default();
-        let _ = writeln!(
-            text,
-            "  {name:<28} {}{}",
-            values.join("  "),
-            style.faint(&peer)
-        );
+    families.sort_by_key(|family| !family.iter().any(|metric| metric.headline));
+    for mut family in families {
+        family.sort_by_key(|metric| metric.aggregation);
+        match family.as_slice() {
+            [total] if total.aggregation == Aggregation::Total => single(sheet, total, style),
+            [first, ..] if first.compat.is_none() => {
+                distribution(sheet, &family, measurement, style);
+            }
+            _ => in_one_line(sheet, &family, style),
+        }
     }
+    over_time(sheet, &measurement.intervals, style);
     let amount = match (measurement.work.known(), measurement.elapsed_s.known()) {
         (Some(work), Some(elapsed_s)) => format!("{} operations in {elapsed_s:.3} s; ", work.ops),
         (Some(work), None) => format!("{} operations; ", work.ops),
         (None, Some(elapsed_s)) => format!("in {elapsed_s:.3} s; "),
         (None, None) => String::new(),
     };
-    let _ = writeln!(
-        text,
-        "  {:<28} {amount}{}",
-        "verified", measurement.verified
-    );
+    let verified = format!("{amount}{}", visible(&measurement.verified));
+    sheet.field("verified", &verified, str::to_owned);
     for (name, fact) in &measurement.facts {
-        let _ = writeln!(text, "  {name:<28} {}", style.faint(&in_words(fact)));
+        let fact = in_words(fact);
+        sheet.field(&visible(name), &visible(&fact), |line| style.faint(line));
     }
-    for flag in &measurement.validity.flags {
-        text.push_str(&flag_line(flag, style));
+    for found in &measurement.validity.flags {
+        flag(sheet, found, style);
     }
 }
 
-/// A flag in one line.
-pub(super) fn flag_line(flag: &Flag, style: &Style) -> String {
-    let (mark, code) = match flag.severity {
-        Severity::Info => ("note", style.faint(&flag.code)),
-        Severity::Degraded => ("degraded", style.doubtful(&flag.code)),
-        Severity::Invalid => ("INVALID", style.bad(&flag.code)),
+/// A number over the whole window.
+fn single(sheet: &mut Sheet, metric: &Metric, style: Style) {
+    let value = human_fact(&metric.value, metric.unit);
+    let bits = bits(metric).map(|bits| format!("  = {bits}"));
+    let text = format!("{value}{}{}", bits.unwrap_or_default(), peer(metric));
+    sheet.field(&visible(&metric.name), &text, |line| {
+        if metric.headline {
+            line.replacen(&value, &style.bold(&value), 1)
+        } else {
+            line.to_owned()
+        }
+    });
+}
+
+fn peer(metric: &Metric) -> String {
+    let peer = metric.compat.as_ref();
+    peer.map(|peer| {
+        format!(
+            "  {}",
+            unbroken(&format!("({}'s definition)", visible(peer)))
+        )
+    })
+    .unwrap_or_default()
+}
+
+/// A distribution: median and mean, the range as a picture, the percentiles in columns.
+fn distribution(sheet: &mut Sheet, family: &[&Metric], measurement: &Measurement, style: Style) {
+    let room = sheet.room().unwrap_or(usize::MAX);
+    let known = |aggregation| {
+        let mut found = family.iter().filter(|m| m.aggregation == aggregation);
+        found.find(|metric| metric.value.known().is_some())
     };
-    format!("  {mark:<28} {code}: {}\n", flag.evidence)
+    let show = |metric: &Metric| {
+        let value = human_fact(&metric.value, metric.unit);
+        match metric.headline {
+            true => style.bold(&value),
+            false => value,
+        }
+    };
+    let deviation = known(Aggregation::Stddev).map(|deviation| show(deviation));
+    let centre = [
+        known(Aggregation::P50).map(|median| ("median", show(median))),
+        known(Aggregation::Mean).map(|mean| match &deviation {
+            Some(deviation) => ("mean ± σ", format!("{} ± {deviation}", show(mean))),
+            None => ("mean", show(mean)),
+        }),
+    ];
+    let centre = centre.into_iter().flatten();
+    let centre = centre.map(|(name, value)| format!("{} {value}", style.faint(name)));
+    let centre: Vec<String> = centre.collect();
+    let mut lines = match room {
+        0..CENTRE => centre,
+        _ => vec![centre.join("   ")],
+    };
+    lines.retain(|line| !line.is_empty());
+    let ends = (known(Aggregation::Min), known(Aggregation::Max));
+    if let (Some(min), Some(max)) = ends {
+        let picture = picture(min, max, measurement, room).unwrap_or_else(|| "…".to_owned());
+        let range = style.faint("range");
+        lines.push(format!("{range} {} {picture} {}", show(min), show(max)));
+    }
+    let rest = family.iter().filter(|metric| match metric.aggregation {
+        Aggregation::P50 | Aggregation::Mean | Aggregation::Stddev => false,
+        Aggregation::Min | Aggregation::Max => ends.0.is_none() || ends.1.is_none(),
+        _ => true,
+    });
+    let cells: Vec<&Metric> = rest
+        .filter(|metric| metric.value.known().is_some())
+        .copied()
+        .collect();
+    lines.extend(grid(&cells, room, style));
+    if lines.is_empty() {
+        lines.push("n/a".to_owned());
+    }
+    sheet.lines(&visible(&family[0].name), &lines);
+}
+
+/// The histogram between the two ends of its range, in the columns that these leave.
+fn picture(min: &Metric, max: &Metric, measurement: &Measurement, room: usize) -> Option<String> {
+    let mut records = measurement.histograms.iter();
+    let record = records.find(|record| record.name == min.name && record.unit == min.unit)?;
+    let histogram = decode_histogram(&record.hdr_v2_base64).ok()?;
+    let ends = [min, max].map(|metric| columns(&human_fact(&metric.value, metric.unit)));
+    let taken = "range   ".len() + ends.iter().sum::<usize>();
+    let width = room.saturating_sub(taken).min(CURVE);
+    Some(spark::distribution(&histogram, width))
+}
+
+/// Names above numbers, as many beside each other as there is room for.
+fn grid(metrics: &[&Metric], room: usize, style: Style) -> Vec<String> {
+    let mut lines = Vec::new();
+    let (mut names, mut values, mut taken) = (String::new(), String::new(), 0);
+    for metric in metrics {
+        let name = metric.aggregation.to_string();
+        let value = human_fact(&metric.value, metric.unit);
+        let width = columns(&name).max(columns(&value));
+        if taken > 0 && taken + width > room {
+            lines.extend([std::mem::take(&mut names), std::mem::take(&mut values)]);
+            taken = 0;
+        }
+        let painted = match metric.headline {
+            true => style.bold(&value),
+            false => value.clone(),
+        };
+        let faint = style.faint(&name);
+        names.push_str(&pad(&name, width + 2).replacen(&name, &faint, 1));
+        values.push_str(&pad(&value, width + 2).replacen(&value, &painted, 1));
+        taken += width + 2;
+    }
+    if taken > 0 {
+        lines.extend([names, values]);
+    }
+    // The spaces after the last column say nothing.
+    let trimmed = lines.into_iter().map(|line| line.trim_end().to_owned());
+    trimmed.collect()
+}
+
+/// A peer's distribution, which stands beside ours and needs no picture.
+fn in_one_line(sheet: &mut Sheet, family: &[&Metric], style: Style) {
+    let known = family
+        .iter()
+        .filter(|metric| metric.value.known().is_some());
+    let values: Vec<String> = known
+        .map(|metric| {
+            let value = human_fact(&metric.value, metric.unit);
+            unbroken(&format!("{} {value}", metric.aggregation))
+        })
+        .collect();
+    let text = format!("{}{}", values.join("  "), peer(family[0]));
+    sheet.field(&visible(&family[0].name), &text, |line| style.faint(line));
+}
+
+/// The rate of the slices, from zero up.
+fn over_time(sheet: &mut Sheet, intervals: &[Interval], style: Style) {
+    if intervals.len() < FEWEST_SLICES {
+        return;
+    }
+    let unit = match intervals.iter().any(|interval| interval.work.bytes > 0) {
+        true => Unit::BytesPerSecond,
+        false => Unit::PerSecond,
+    };
+    let every = spark::rates(intervals, intervals.len());
+    let Some(range) = spark::range(every.into_iter(), unit) else {
+        return;
+    };
+    let room = sheet.room().unwrap_or(usize::MAX);
+    let width = room.saturating_sub(columns(&range) + 2).min(CURVE);
+    let rates = spark::rates(intervals, width);
+    let rates: Vec<Option<f64>> = rates.into_iter().map(Some).collect();
+    let text = format!("{}  {range}", spark::curve(&rates).line);
+    sheet.field("over time", &text, |line| {
+        line.replacen(&range, &style.faint(&range), 1)
+    });
+}
+
+/// A flag with its evidence.
+pub(super) fn flag(sheet: &mut Sheet, flag: &Flag, style: Style) {
+    let code = visible(&flag.code);
+    let (mark, painted) = match flag.severity {
+        Severity::Info => ("note", style.faint(&code)),
+        Severity::Degraded => ("degraded", style.doubtful(&code)),
+        Severity::Invalid => ("INVALID", style.bad(&code)),
+    };
+    let text = format!("{code}: {}", visible(&flag.evidence));
+    sheet.field(mark, &text, |line| match line.starts_with(&*code) {
+        true => line.replacen(&*code, &painted, 1),
+        false => line.to_owned(),
+    });
 }
 
 /// A fact in one line: nested values as `name=value`, lists with commas.
@@ -251,7 +328,7 @@ pub fn interval_line(interval: &Interval) -> String {
     );
     if interval.work.bytes > 0 {
         let rate = human(interval.work.bytes as f64 / length, Unit::BytesPerSecond);
-        let _ = write!(line, "  {rate:>12}");
+        line.push_str(&format!("  {rate:>12}"));
     }
     let quantiles = [
         ("p50", interval.p50_ns),
@@ -260,72 +337,8 @@ pub fn interval_line(interval: &Interval) -> String {
     ];
     for (name, value) in quantiles {
         if let Some(value) = value {
-            let _ = write!(line, "  {name} {}", human(value, Unit::Nanoseconds));
+            line.push_str(&format!("  {name} {}", human(value, Unit::Nanoseconds)));
         }
     }
     line
-}
-
-/// A host's fingerprint, or any other JSON, as indented lines; reasons for unknown values in grey.
-#[must_use]
-pub fn environment(value: &serde_json::Value, style: &Style) -> String {
-    let mut text = String::new();
-    tree(&mut text, value, 0, style);
-    text
-}
-
-fn tree(text: &mut String, value: &serde_json::Value, depth: usize, style: &Style) {
-    let serde_json::Value::Object(map) = value else {
-        return;
-    };
-    for (name, value) in map {
-        let indent = "  ".repeat(depth);
-        let name = format!("{indent}{name}");
-        match leaf(value, style) {
-            // Writing to a string cannot fail.
-            Some(value) => drop(writeln!(text, "{name:<30} {value}")),
-            None => {
-                let _ = writeln!(text, "{}", style.bold(&name));
-                let items = value
-                    .as_array()
-                    .map_or(std::slice::from_ref(value), Vec::as_slice);
-                for (index, item) in items.iter().enumerate() {
-                    if index > 0 {
-                        text.push('\n');
-                    }
-                    tree(text, item, depth + 1, style);
-                }
-            }
-        }
-    }
-}
-
-/// A value that fits on its name's line: a scalar, a reason, a list of scalars.
-fn leaf(value: &serde_json::Value, style: &Style) -> Option<String> {
-    match value {
-        serde_json::Value::Object(map) => match (map.len(), map.get("unavailable")) {
-            (1, Some(serde_json::Value::String(reason))) => {
-                Some(style.faint(&format!("unavailable: {reason}")))
-            }
-            (0, _) => Some("none".to_owned()),
-            _ => None,
-        },
-        serde_json::Value::Array(items) if items.is_empty() => Some("none".to_owned()),
-        serde_json::Value::Array(items) => {
-            let leaves: Option<Vec<_>> = items
-                .iter()
-                .map(|item| {
-                    if item.is_object() {
-                        None
-                    } else {
-                        leaf(item, style)
-                    }
-                })
-                .collect();
-            leaves.map(|leaves| leaves.join(" "))
-        }
-        serde_json::Value::String(text) => Some(text.trim().replace('\n', " ")),
-        serde_json::Value::Null => Some(String::new()),
-        other => Some(other.to_string()),
-    }
 }
