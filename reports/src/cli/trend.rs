@@ -117,8 +117,13 @@ fn add(args: &AddArgs) -> anyhow::Result<ExitCode> {
     say_faults(&args.history, &added.faults);
     let path = args.history.display();
     let (results, runs, known) = (added.results, added.runs, added.known);
-    let text = format!("added {results} results of {runs} runs to {path}; {known} were there\n");
-    program::print(&text)?;
+    let known = match known {
+        0 => String::new(),
+        known => format!("; {known} were there already"),
+    };
+    program::print(&format!(
+        "added {results} results of {runs} runs to {path}{known}\n"
+    ))?;
     Ok(code(all_read && added.faults.is_empty()))
 }
 

@@ -10,12 +10,17 @@ use super::analysis::{self, Seen};
 use super::line::{Entry, State, time};
 use super::near::near;
 use super::surroundings::Surroundings;
-use super::{CaseTrend, History, LEVEL, MetricTrend, Point, RunPoint, Trend};
+use super::{
+    CaseTrend, Change, History, LEVEL, MIN_SEGMENT, MetricTrend, Point, RunPoint, Segment, Trend,
+};
 use crate::compare::{Axis, LeftOut};
 use crate::model::{Fact, Metric};
 use glob::Pattern;
 use jiff::Timestamp;
 use std::collections::{BTreeSet, HashMap};
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 /// What of a history is shown.
 #[derive(Debug, Clone, Default)]
@@ -102,12 +107,11 @@ pub fn trend(history: &History, options: &Options) -> Result<Trend, TrendError> 
         let class = surroundings.class(entry);
         groups[place].runs.push((entry, class));
     }
-    let groups = groups
+    let apart = groups
         .into_iter()
         .flat_map(|group| group.apart(&surroundings));
-    let cases = groups.map(|group| group.follow(&surroundings, options));
-    let shown = |case: &CaseTrend| !case.metrics.is_empty() || case.runs.is_empty();
-    let cases: Vec<CaseTrend> = cases.filter(shown).collect();
+    let cases: Vec<_> = apart.map(|group| group.collect(options)).collect();
+    let cases = follow(cases, &surroundings);
     if let Some(pattern) = &options.metric
         && cases.iter().all(|case| case.metrics.is_empty())
     {
@@ -118,6 +122,61 @@ pub fn trend(history: &History, options: &Options) -> Result<Trend, TrendError> 
         level: LEVEL,
         cases,
     })
+}
+
+/// Searches every metric of every case.
+fn follow(
+    cases: Vec<(CaseTrend, Vec<Series<'_>>)>,
+    surroundings: &Surroundings<'_>,
+) -> Vec<CaseTrend> {
+    let all: Vec<&Series<'_>> = cases.iter().flat_map(|(_, series)| series).collect();
+    let mut found = in_parallel(&all, |series| {
+        analysis::follow(&series.points, series.metric, surroundings)
+    })
+    .into_iter();
+    let complete = |(mut case, series): (CaseTrend, Vec<Series<'_>>)| {
+        let runs = case.runs.len();
+        let metrics = series.into_iter().zip(found.by_ref());
+        case.metrics = metrics
+            .map(|(series, (segments, changes))| series.complete(runs, segments, changes))
+            .collect();
+        case
+    };
+    let cases = cases.into_iter().map(complete);
+    // A case whose runs have none of the metrics asked for says nothing; one without a run does.
+    cases
+        .filter(|case| !case.metrics.is_empty() || case.runs.is_empty())
+        .collect()
+}
+
+/// Applies `f` to each item, on all processors: searching long histories takes a while.
+fn in_parallel<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        while let Some(at) =
+            Some(next.fetch_add(1, Ordering::Relaxed)).filter(|at| *at < items.len())
+        {
+            done.push((at, f(&items[at])));
+        }
+        done
+    };
+    let threads = thread::available_parallelism()
+        .map_or(1, NonZero::get)
+        .min(items.len());
+    let mut done = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut done = work();
+        for other in others {
+            match other.join() {
+                Ok(found) => done.extend(found),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        done
+    });
+    done.sort_unstable_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// The results that are asked for, in the order of time.
@@ -181,13 +240,15 @@ struct Group<'a> {
 
 impl<'a> Group<'a> {
     /// One history, or one for each environment if they take turns: on average each comes back
-    /// more than once.
+    /// more than once, and has enough runs to be searched.
     fn apart(self, surroundings: &Surroundings<'_>) -> Vec<Self> {
         let mut seen = BTreeSet::new();
         let of_runs = self.runs.iter().map(|(_, class)| *class);
         let classes: Vec<usize> = of_runs.filter(|class| seen.insert(*class)).collect();
         let turns = self.runs.windows(2).filter(|pair| pair[0].1 != pair[1].1);
-        if turns.count() < 2 * classes.len() {
+        let come_back = turns.count() >= 2 * classes.len();
+        let searchable = self.runs.len() >= 2 * MIN_SEGMENT * classes.len();
+        if !come_back || !searchable {
             return vec![self];
         }
         let telling = surroundings.telling(&classes);
@@ -206,7 +267,8 @@ impl<'a> Group<'a> {
         classes.iter().zip(telling).map(of_class).collect()
     }
 
-    fn follow(self, surroundings: &Surroundings<'_>, options: &Options) -> CaseTrend {
+    /// The case without its metrics, and those that are asked for.
+    fn collect(self, options: &Options) -> (CaseTrend, Vec<Series<'a>>) {
         // A group is made when its first run is put into it.
         let first = self.runs[0].0;
         let mut trend = CaseTrend {
@@ -232,26 +294,37 @@ impl<'a> Group<'a> {
                 }
             }
         }
-        trend.metrics = metrics(&counting, options)
-            .into_iter()
-            .map(|(metric, points)| {
-                let (segments, changes) = analysis::follow(&points, metric, surroundings);
-                let points: Vec<_> = points.iter().map(|seen| seen.point).collect();
-                MetricTrend {
-                    title: metric.key(),
-                    name: metric.name.clone(),
-                    aggregation: metric.aggregation,
-                    compat: metric.compat.clone(),
-                    unit: metric.unit,
-                    direction: metric.direction,
-                    missing: counting.len() - points.len(),
-                    points,
-                    segments,
-                    changes,
-                }
-            })
-            .collect();
-        trend
+        (trend, series(&counting, options))
+    }
+}
+
+/// One metric over the runs of a case.
+struct Series<'a> {
+    metric: &'a Metric,
+    headline: bool,
+    points: Vec<Seen<'a>>,
+}
+
+impl Series<'_> {
+    /// Whether a metric is this one: a number in another unit is another metric.
+    fn is_of(&self, metric: &Metric) -> bool {
+        let (a, b) = (self.metric, metric);
+        (&a.name, a.aggregation, &a.compat, a.unit) == (&b.name, b.aggregation, &b.compat, b.unit)
+    }
+
+    fn complete(self, runs: usize, segments: Vec<Segment>, changes: Vec<Change>) -> MetricTrend {
+        MetricTrend {
+            title: self.metric.key(),
+            name: self.metric.name.clone(),
+            aggregation: self.metric.aggregation,
+            compat: self.metric.compat.clone(),
+            unit: self.metric.unit,
+            direction: self.metric.direction,
+            missing: runs - self.points.len(),
+            points: self.points.iter().map(|seen| seen.point).collect(),
+            segments,
+            changes,
+        }
     }
 }
 
@@ -285,48 +358,41 @@ fn run_point(entry: &Entry) -> RunPoint {
     }
 }
 
-/// The metrics that are asked for, in the order in which runs first have them, with the points of
-/// each. A number in another unit is another metric.
-fn metrics<'a>(runs: &[(&'a Entry, usize)], options: &Options) -> Vec<(&'a Metric, Vec<Seen<'a>>)> {
-    let mut found: Vec<(&Metric, bool, Vec<Seen<'_>>)> = Vec::new();
+/// The metrics that are asked for, in the order in which runs first have them.
+fn series<'a>(runs: &[(&'a Entry, usize)], options: &Options) -> Vec<Series<'a>> {
+    let mut found: Vec<Series<'_>> = Vec::new();
     for (run, (entry, class)) in runs.iter().enumerate() {
         for metric in &entry.metrics {
-            let same = |(other, ..): &&mut (&Metric, bool, Vec<Seen<'_>>)| {
-                (&other.name, other.aggregation, &other.compat, other.unit)
-                    == (
-                        &metric.name,
-                        metric.aggregation,
-                        &metric.compat,
-                        metric.unit,
-                    )
-            };
-            let place = match found.iter_mut().find(same) {
-                Some(place) => place,
-                None => {
-                    found.push((metric, false, Vec::new()));
-                    // It was pushed just now.
-                    found.last_mut().expect("there is a last one")
-                }
-            };
-            place.1 |= metric.headline;
-            let twice = place.2.last().is_some_and(|last| last.point.run == run);
+            let known = found.iter().position(|series| series.is_of(metric));
+            let place = known.unwrap_or(found.len());
+            if known.is_none() {
+                found.push(Series {
+                    metric,
+                    headline: false,
+                    points: Vec::new(),
+                });
+            }
+            let series = &mut found[place];
+            series.headline |= metric.headline;
+            let twice = series
+                .points
+                .last()
+                .is_some_and(|last| last.point.run == run);
             if let (Fact::Known(value), false) = (&metric.value, twice) {
-                let point = Point { run, value: *value };
-                place.2.push(Seen {
-                    point,
+                series.points.push(Seen {
+                    point: Point { run, value: *value },
                     entry,
                     class: *class,
                 });
             }
         }
     }
-    let has_headline = found.iter().any(|(_, headline, _)| *headline);
-    let wanted = |metric: &Metric, headline: bool| match &options.metric {
-        Some(pattern) => pattern.matches(&metric.name) || pattern.matches(&metric.key()),
-        None => options.all_metrics || headline || !has_headline,
-    };
-    let shown = found
-        .into_iter()
-        .filter(|(metric, headline, _)| wanted(metric, *headline));
-    shown.map(|(metric, _, points)| (metric, points)).collect()
+    let has_headline = found.iter().any(|series| series.headline);
+    found.retain(|series| match &options.metric {
+        Some(pattern) => {
+            pattern.matches(&series.metric.name) || pattern.matches(&series.metric.key())
+        }
+        None => options.all_metrics || series.headline || !has_headline,
+    });
+    found
 }

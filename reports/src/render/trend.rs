@@ -131,7 +131,7 @@ fn counts(case: &CaseTrend, metric: &MetricTrend) -> String {
         .points
         .iter()
         .filter(|point| !case.runs[point.run].degraded.is_empty());
-    let mut text = format!("{runs} run{}", if runs == 1 { "" } else { "s" });
+    let mut text = plural(runs, "run");
     match degraded.count() {
         0 => {}
         degraded => drop(write!(text, ", {degraded} degraded")),
@@ -406,29 +406,44 @@ fn footnotes(text: &mut String, cases: &[CaseTrend], style: &Style) {
 /// What it all comes to, and how much of it chance may have found.
 fn tally(trend: &Trend) -> String {
     let metrics = || trend.cases.iter().flat_map(|case| &case.metrics);
-    let series = metrics().count();
     let changes = || metrics().flat_map(|metric| &metric.changes);
-    let levels = |verdict| {
-        changes()
-            .filter(|c| c.kind == ChangeKind::Level && c.verdict == verdict)
-            .count()
+    let levels = || changes().filter(|change| change.kind == ChangeKind::Level);
+    let of = |verdict| levels().filter(|change| change.verdict == verdict).count();
+    let (worse, better) = (of(Verdict::Worse), of(Verdict::Better));
+    let other = levels().count() - worse - better;
+    let words = [
+        (worse, "for the worse"),
+        (better, "for the better"),
+        (other, "that may be either"),
+    ];
+    let mut found: Vec<String> = Vec::new();
+    for (count, what) in words.into_iter().filter(|(count, _)| *count > 0) {
+        found.push(match found.is_empty() {
+            true => format!("{} {what}", plural(count, "change")),
+            false => format!("{count} {what}"),
+        });
+    }
+    let found = match found.is_empty() {
+        true => "no change".to_owned(),
+        false => found.join(", "),
     };
-    let worse = levels(Verdict::Worse);
-    let better = levels(Verdict::Better);
-    let all = changes()
-        .filter(|change| change.kind == ChangeKind::Level)
-        .count();
-    let other = all - worse - better;
-    let environment = changes().count() - all;
-    let chance = series as f64 * trend.level;
-    format!(
-        "{} runs, {series} series: {worse} changes for the worse, {better} for the better, {other} \
-         others; {environment} at changes of the environment\n\
-         searched at the {:.0} % level: if nothing changed, about {chance:.1} of these series would \
-         show a change\n",
-        trend.runs,
-        trend.level * 100.0
-    )
+    let runs = plural(trend.runs, "run");
+    let mut text = format!("{runs}, {} series: {found}\n", metrics().count());
+    if levels().next().is_some() {
+        let _ = writeln!(
+            text,
+            "of 100 series in which nothing changed, about {:.0} would show a change by chance",
+            100.0 * trend.level
+        );
+    }
+    text
+}
+
+fn plural(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
 }
 
 /// To the minute, as UTC; what is no time stays what it is.
