@@ -2,22 +2,27 @@
 //! the median over runs and its order-statistic interval.
 
 mod labels;
+mod matrices;
 mod notes;
 
 pub use labels::labels;
+pub use matrices::{MatrixSummary, NodeSummary, Placement};
 pub(crate) use notes::count;
 pub use notes::{Note, NoteKind, notes, tally};
 
 use crate::model::{
-    Aggregation, Benchmark, Direction, Fact, Flag, Interval, Metric, Outcome, Report, Unit,
+    Aggregation, Benchmark, Case, Counter, Direction, Fact, Flag, Interval, Measurement, Metric,
+    Outcome, Report, Unit,
 };
 use crate::stats::{self, MIN_RUNS_FOR_INTERVAL, MedianInterval};
 use hdrhistogram::Histogram;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// All runs of one case on the same hosts.
 #[derive(Debug, Clone)]
 pub struct CaseSummary {
+    /// The side of a comparison, `A` or `B`, if it belongs to one.
+    pub side: Option<String>,
     /// The suite's row, if the runs belong to one.
     pub row: Option<String>,
     /// The arm of the row, if it has several.
@@ -42,8 +47,58 @@ pub struct CaseSummary {
     pub facts: serde_json::Map<String, serde_json::Value>,
     /// Distributions of all runs, merged, by name. For drawing, never for intervals.
     pub histograms: Vec<(String, Histogram<u64>)>,
-    /// Each run's slices, in run order.
+    /// The runs that measured it, in the order in which the reports were given.
+    pub runs: Vec<RunSummary>,
+    /// Each run's slices, in the order of [`Self::runs`].
     pub intervals: Vec<Vec<Interval>>,
+    /// Numbers between pairs of nodes, the median of the runs for each pair.
+    pub matrices: Vec<MatrixSummary>,
+}
+
+/// One run that measured a case.
+#[derive(Debug, Clone)]
+pub struct RunSummary {
+    /// The run's id.
+    pub id: String,
+    /// When its process started, RFC 3339, UTC.
+    pub started: String,
+    /// The session it belongs to, and its place in the order in which that started its runs.
+    pub order: Option<(String, u32)>,
+    /// Everything that speaks against its numbers.
+    pub flags: Vec<Flag>,
+    /// Counters of throttling and loss that rose during the run, and by how much.
+    pub risen: Vec<(String, f64)>,
+}
+
+impl RunSummary {
+    fn of(report: &Report, measurement: &Measurement) -> Self {
+        let session = report.run.session.as_ref();
+        Self {
+            id: report.run.id.clone(),
+            started: report.run.started.clone(),
+            order: session.map(|session| (session.id.clone(), session.order_index)),
+            flags: measurement.validity.flags.clone(),
+            risen: measurement.counters.iter().filter_map(rise).collect(),
+        }
+    }
+}
+
+/// What a counter of throttling or loss rose by; `None` of other counters, which always rise.
+/// ENA's `*_allowance_exceeded` and EBS's `*_exceeded_*` count what a limit held back, EFA's
+/// `retrans_pkts`, `rx_drops` and `impaired_remote_conn_events` what was lost.
+fn rise(counter: &Counter) -> Option<(String, f64)> {
+    const TELLING: [&str; 6] = [
+        "exceeded",
+        "throttled",
+        "retrans",
+        "drops",
+        "dropped",
+        "impaired",
+    ];
+    let name = counter.name.to_ascii_lowercase();
+    let by = counter.after.known()? - counter.before.known()?;
+    let telling = TELLING.iter().any(|part| name.contains(part));
+    (telling && by > 0.0).then(|| (format!("{} {}", counter.source, counter.name), by))
 }
 
 impl CaseSummary {
@@ -117,6 +172,8 @@ pub struct MetricSummary {
     pub compat: Option<String>,
     /// Each run's number, in run order; runs without one are left out.
     pub values: Vec<f64>,
+    /// The run that each number is of: its index in [`CaseSummary::runs`].
+    pub of_runs: Vec<usize>,
     /// The median over runs, or the reason of the last run that has no number.
     pub median: Fact<f64>,
     /// The median's interval over runs, or why there is none.
@@ -124,7 +181,8 @@ pub struct MetricSummary {
 }
 
 impl MetricSummary {
-    fn of(first: &Metric, values: Vec<f64>, missing: Option<String>) -> Self {
+    fn of(first: &Metric, numbers: Vec<(usize, f64)>, missing: Option<String>) -> Self {
+        let (of_runs, values): (Vec<usize>, Vec<f64>) = numbers.into_iter().unzip();
         let median = match (stats::median(&values), missing) {
             (Some(median), _) => Fact::Known(median),
             (None, Some(reason)) => Fact::Unavailable {
@@ -146,6 +204,7 @@ impl MetricSummary {
             headline: first.headline,
             compat: first.compat.clone(),
             values,
+            of_runs,
             median,
             interval,
         }
@@ -175,7 +234,7 @@ type Group = ([Option<String>; 2], Vec<String>, String, String);
 pub fn summarise(reports: &[Report]) -> Vec<CaseSummary> {
     let mut seen = BTreeSet::new();
     let mut order: Vec<(u32, Group)> = Vec::new();
-    let mut groups: BTreeMap<Group, Vec<(&Benchmark, &Outcome)>> = BTreeMap::new();
+    let mut groups: BTreeMap<Group, Vec<(&Report, &Case)>> = BTreeMap::new();
     for report in reports
         .iter()
         .filter(|report| seen.insert(report.run.id.as_str()))
@@ -192,7 +251,7 @@ pub fn summarise(reports: &[Report]) -> Vec<CaseSummary> {
                 let position = session.map_or(0, |session| session.position);
                 order.push((position, group));
             }
-            runs.push((&case.benchmark, &case.outcome));
+            runs.push((report, case));
         }
     }
     order.sort_by_key(|(position, _)| *position);
@@ -246,74 +305,95 @@ pub fn listed(cases: &[CaseSummary]) -> Vec<Listed<'_>> {
 fn summarise_case(
     [row, arm]: [Option<String>; 2],
     hosts: Vec<String>,
-    runs: &[(&Benchmark, &Outcome)],
+    runs: &[(&Report, &Case)],
 ) -> CaseSummary {
     let mut skipped = BTreeMap::new();
     let mut failed = BTreeMap::new();
-    let mut measurements = Vec::new();
-    for (_, outcome) in runs {
-        match outcome {
-            Outcome::Measured(measurement) => measurements.push(&**measurement),
+    let mut measured: Vec<(&Report, &Measurement)> = Vec::new();
+    for (report, case) in runs {
+        match &case.outcome {
+            Outcome::Measured(measurement) => measured.push((report, measurement)),
             Outcome::Skipped { reason } => *skipped.entry(reason.clone()).or_default() += 1,
             Outcome::Failed { error } => *failed.entry(error.clone()).or_default() += 1,
         }
     }
-
-    let mut metrics: Vec<(&Metric, Vec<f64>, Option<String>)> = Vec::new();
-    let mut index: BTreeMap<String, usize> = BTreeMap::new();
-    let mut flags: Vec<(Flag, usize)> = Vec::new();
+    let measurements: Vec<&Measurement> = measured.iter().map(|(_, found)| *found).collect();
     let mut histograms: Vec<(String, Histogram<u64>)> = Vec::new();
-    for measurement in &measurements {
-        for metric in &measurement.metrics {
-            let at = *index.entry(metric.key()).or_insert(metrics.len());
-            if at == metrics.len() {
-                metrics.push((metric, Vec::new(), None));
-            }
-            match &metric.value {
-                Fact::Known(value) => metrics[at].1.push(*value),
-                Fact::Unavailable { unavailable } => metrics[at].2 = Some(unavailable.clone()),
-            }
-        }
-        // Both sides of a run may raise the same flag; the run counts once.
-        let mut raised = BTreeSet::new();
-        let raised_first = measurement.validity.flags.iter();
-        for flag in raised_first.filter(|flag| raised.insert(&flag.code)) {
-            match flags.iter_mut().find(|(known, _)| known.code == flag.code) {
-                Some((_, runs)) => *runs += 1,
-                None => flags.push((flag.clone(), 1)),
-            }
-        }
-        for record in &measurement.histograms {
-            merge_histogram(&mut histograms, &record.name, &record.hdr_v2_base64);
-        }
+    for record in measurements.iter().flat_map(|found| &found.histograms) {
+        merge_histogram(&mut histograms, &record.name, &record.hdr_v2_base64);
     }
+    let last = measurements.last();
     CaseSummary {
+        side: None,
         row,
         arm,
         hosts,
         // A group is made when its first run is put into it.
-        benchmark: runs[0].0.clone(),
-        measured: measurements.len(),
+        benchmark: runs[0].1.benchmark.clone(),
+        measured: measured.len(),
         skipped,
         failed,
-        metrics: metrics
-            .into_iter()
-            .map(|(first, values, missing)| MetricSummary::of(first, values, missing))
-            .collect(),
-        flags,
-        verified: measurements
-            .last()
-            .map(|measurement| measurement.verified.clone()),
-        facts: measurements
-            .last()
-            .map(|measurement| measurement.facts.clone())
-            .unwrap_or_default(),
+        metrics: metrics(&measurements),
+        flags: flags(&measurements),
+        verified: last.map(|found| found.verified.clone()),
+        facts: last.map(|found| found.facts.clone()).unwrap_or_default(),
         histograms,
+        runs: measured
+            .iter()
+            .map(|(report, found)| RunSummary::of(report, found))
+            .collect(),
         intervals: measurements
             .iter()
-            .map(|measurement| measurement.intervals.clone())
+            .map(|found| found.intervals.clone())
             .collect(),
+        matrices: matrices::over_runs(&measured),
     }
+}
+
+/// Every metric of some run. Numbers of different units are different metrics, whatever their name.
+fn metrics(measurements: &[&Measurement]) -> Vec<MetricSummary> {
+    type Numbers = Vec<(usize, f64)>;
+    let mut metrics: Vec<(&Metric, Numbers, Option<String>)> = Vec::new();
+    let mut index: HashMap<(String, Unit), usize> = HashMap::new();
+    for (run, measurement) in measurements.iter().enumerate() {
+        for metric in &measurement.metrics {
+            let key = (metric.key(), metric.unit);
+            let at = *index.entry(key).or_insert(metrics.len());
+            if at == metrics.len() {
+                metrics.push((metric, Vec::new(), None));
+            }
+            match &metric.value {
+                Fact::Known(value) => metrics[at].1.push((run, *value)),
+                Fact::Unavailable { unavailable } => metrics[at].2 = Some(unavailable.clone()),
+            }
+        }
+    }
+    metrics
+        .into_iter()
+        .map(|(first, numbers, missing)| MetricSummary::of(first, numbers, missing))
+        .collect()
+}
+
+/// Every flag's worst severity, with the number of runs that raised it.
+fn flags(measurements: &[&Measurement]) -> Vec<(Flag, usize)> {
+    let mut flags: Vec<(Flag, usize)> = Vec::new();
+    for measurement in measurements {
+        // Both sides of a run may raise the same flag; the run counts once.
+        let mut raised = BTreeSet::new();
+        for flag in &measurement.validity.flags {
+            let first = usize::from(raised.insert(&flag.code));
+            match flags.iter_mut().find(|(known, _)| known.code == flag.code) {
+                Some((known, runs)) => {
+                    *runs += first;
+                    if flag.severity > known.severity {
+                        *known = flag.clone();
+                    }
+                }
+                None => flags.push((flag.clone(), 1)),
+            }
+        }
+    }
+    flags
 }
 
 fn merge_histogram(into: &mut Vec<(String, Histogram<u64>)>, name: &str, encoded: &str) {
@@ -329,96 +409,4 @@ fn merge_histogram(into: &mut Vec<(String, Histogram<u64>)>, name: &str, encoded
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixtures;
-    use crate::model::Severity;
-
-    #[test]
-    fn runs_of_one_case_become_one_line() {
-        let reports: Vec<_> = (1..=6)
-            .map(|run| fixtures::report(&[("tcp_rr", f64::from(run) * 10.0)]))
-            .collect();
-        let cases = summarise(&reports);
-        assert_eq!(cases.len(), 1);
-        assert_eq!((cases[0].measured, cases[0].is_complete()), (6, true));
-        let metric = &cases[0].metrics[0];
-        assert_eq!(metric.median, Fact::Known(35.0));
-        let interval = metric.interval.as_ref().expect("six runs have an interval");
-        assert_eq!((interval.low, interval.high), (10.0, 60.0));
-    }
-
-    #[test]
-    fn five_runs_have_a_median_and_no_interval() {
-        let reports: Vec<_> = (1..=5)
-            .map(|run| fixtures::report(&[("tcp_rr", f64::from(run))]))
-            .collect();
-        let metric = &summarise(&reports)[0].metrics[0];
-        assert_eq!(metric.median, Fact::Known(3.0));
-        assert_eq!(metric.interval, Err("5 of the 6 runs it takes".to_owned()));
-    }
-
-    #[test]
-    fn a_run_given_twice_counts_once_and_other_hosts_are_not_pooled() {
-        let one = fixtures::report(&[("tcp_rr", 1.0)]);
-        let mut elsewhere = fixtures::report(&[("tcp_rr", 2.0)]);
-        elsewhere.hosts[0].name = "elsewhere".to_owned();
-        let cases = summarise(&[one.clone(), one, elsewhere]);
-        assert_eq!(
-            cases.iter().map(|case| case.measured).collect::<Vec<_>>(),
-            [1, 1]
-        );
-    }
-
-    #[test]
-    fn skips_failures_and_flags_are_counted_with_their_words() {
-        let mut flagged = fixtures::report(&[("tcp_rr", 1.0)]);
-        fixtures::measurement_mut(&mut flagged, 0).validity.flag(
-            Severity::Invalid,
-            "interrupted",
-            "by SIGINT",
-        );
-        let mut failed = fixtures::report(&[("tcp_rr", 1.0)]);
-        failed.cases[0].outcome = Outcome::Failed {
-            error: "peer died".to_owned(),
-        };
-        let cases = summarise(&[flagged, failed]);
-        assert_eq!(cases[0].failed.get("peer died"), Some(&1));
-        assert!(cases[0].is_invalid() && !cases[0].is_complete());
-    }
-
-    #[test]
-    fn a_long_sweep_is_listed_by_its_ends_and_its_failures() {
-        let mut report = fixtures::report(&[("bw", 1.0); 9]);
-        for (index, case) in report.cases.iter_mut().enumerate() {
-            let params = &mut case.benchmark.params;
-            params.insert("size_bytes".to_owned(), (1u64 << index).into());
-        }
-        report.cases[4].outcome = Outcome::Failed {
-            error: "out of memory".to_owned(),
-        };
-        let cases = summarise(&[report]);
-        let shape: Vec<String> = listed(&cases)
-            .into_iter()
-            .map(|listed| match listed {
-                Listed::Case(index, _) => index.to_string(),
-                Listed::Between(count) => format!("+{count}"),
-            })
-            .collect();
-        assert_eq!(shape, ["0", "+3", "4", "+3", "8"]);
-    }
-
-    #[test]
-    fn labels_show_what_differs() {
-        let mut small = fixtures::report(&[("bw", 1.0)]);
-        let mut large = small.clone();
-        large.run.id = "another".to_owned();
-        for (report, size) in [(&mut small, 8), (&mut large, 4096)] {
-            let params = &mut report.cases[0].benchmark.params;
-            params.insert("size_bytes".to_owned(), size.into());
-            params.insert("window".to_owned(), 64.into());
-        }
-        let cases = summarise(&[small, large]);
-        assert_eq!(cases[1].label(&cases), "test/bw size_bytes=4096");
-    }
-}
+mod tests;
