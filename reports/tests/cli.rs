@@ -288,7 +288,7 @@ fn every_kind_of_bad_file_is_named_with_its_fault() {
         ),
         (
             "future.json",
-            good.replace("\"version\": 1", "\"version\": 99").into(),
+            good.replacen("\"version\": 2", "\"version\": 99", 1).into(),
             "schema version 99",
         ),
         ("binary.json", vec![0xff, 0xfe, 0x00, 0x01], "not UTF-8"),

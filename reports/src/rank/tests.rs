@@ -661,7 +661,8 @@ fn what_else_differs_is_named() {
         .map(|c| c.field.as_str())
         .collect();
     assert_eq!(fields, ["kernel.release"]);
-    assert!(ranking.confounders[0].values[0].values[0].starts_with("6.1 / unavailable"));
+    let values = &ranking.confounders[0].values[0].values;
+    assert_eq!(values, &["\"6.1\" / unavailable: a fixture"]);
     assert_eq!(ranking.cases[0].confounders[0].field, "facts.engine");
     assert!(
         ranked(&three(), &by_type()).confounders.is_empty(),

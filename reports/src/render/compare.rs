@@ -4,7 +4,7 @@
 use super::differences::environment;
 use super::grid::{Alignment, Grid};
 use super::terminal::Style;
-use super::text::{push_folded, visible};
+use super::text::{push_folded, unbroken, visible};
 use super::units::human;
 use crate::compare::{Comparison, Effect, Group, MetricComparison, Scale, Status, Verdict};
 use std::collections::BTreeMap;
@@ -63,12 +63,46 @@ fn moment(time: &str) -> String {
 }
 
 fn table(comparison: &Comparison, style: &Style) -> String {
-    let wide = wide(comparison, style);
-    if style.width.is_none_or(|width| wide.width() <= width) {
-        wide.finish(*style)
-    } else {
-        narrow(comparison, style).finish(*style)
+    let fits = |grid: &Grid| style.width.is_none_or(|width| grid.width() <= width);
+    for grid in [wide(comparison, style), narrow(comparison, style)] {
+        if fits(&grid) {
+            return grid.finish(*style);
+        }
     }
+    lines(comparison, style)
+}
+
+/// A metric's numbers in a line below its name, for terminals that even the narrow table overfills.
+fn lines(comparison: &Comparison, style: &Style) -> String {
+    let mut text = String::new();
+    for case in &comparison.cases {
+        push_folded(
+            &mut text,
+            &style.bold(&visible(&case.label)),
+            2,
+            style.width,
+        );
+        for metric in &case.metrics {
+            let Numbers {
+                medians: [a, b],
+                effect,
+                interval,
+                ..
+            } = numbers(metric);
+            let runs = style.faint(&unbroken(&format!("({})", runs(metric))));
+            let title = format!("  {}  {runs}", visible(&metric.title()));
+            push_folded(&mut text, &title, 2, style.width);
+            let parts = [
+                format!("{a} → {b}"),
+                format!("B/A {effect}"),
+                format!("[{interval}]"),
+                verdict(metric, style),
+            ];
+            let line = format!("    {}", parts.map(|part| unbroken(&part)).join("  "));
+            push_folded(&mut text, &line, 2, style.width);
+        }
+    }
+    text
 }
 
 /// The columns of a comparison's table; all but the first and the last hold numbers.
@@ -254,9 +288,7 @@ fn legend(comparison: &Comparison, style: &Style) -> String {
     let any = |verdict| metrics().any(|metric| metric.verdict == verdict);
     let mut lines = vec![
         "A, B: medians over runs; detectable: the smallest change that so many runs with such a \
-         spread"
-            .to_owned(),
-        "show 4 times in 5; ~: no difference was found, which says little about smaller ones"
+         spread show 4 times in 5; ~: no difference was found, which says little about smaller ones"
             .to_owned(),
     ];
     if tested > 1 {
@@ -266,10 +298,10 @@ fn legend(comparison: &Comparison, style: &Style) -> String {
     }
     if any(Verdict::Confounded) {
         lines.push(
-            "confounded: the numbers differ, and so do the environments: hold those equal, or say"
+            "confounded: the numbers differ, and so do the environments: hold those equal, or say \
+             with --axis FIELD which difference is under study"
                 .into(),
         );
-        lines.push("with --axis FIELD which difference is under study".into());
     }
     for line in lines {
         let _ = writeln!(text, "{}", style.faint(&line));

@@ -2,7 +2,7 @@
 //! out on.
 
 use super::terminal::Style;
-use super::text::columns;
+use super::text::{columns, push_folded};
 
 /// Where the text of a column stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Grid {
         for line in &self.lines {
             if let Line::Row(cells) = line {
                 for (width, cell) in widths.iter_mut().zip(cells) {
-                    *width = (*width).max(shown_width(cell));
+                    *width = (*width).max(columns(cell));
                 }
             }
         }
@@ -78,10 +78,7 @@ impl Grid {
         text.push('\n');
         for line in &self.lines {
             match line {
-                Line::Heading(heading) => {
-                    text.push_str(heading);
-                    text.push('\n');
-                }
+                Line::Heading(heading) => push_folded(&mut text, heading, 2, style.width),
                 Line::Row(cells) => push_row(&mut text, cells, &self.columns, &widths),
             }
         }
@@ -92,17 +89,17 @@ impl Grid {
 fn push_row(
     text: &mut String,
     cells: &[String],
-    columns: &[(&'static str, Alignment)],
+    alignments: &[(&'static str, Alignment)],
     widths: &[usize],
 ) {
     let mut line = " ".repeat(INDENT);
     for (at, (cell, ((_, alignment), width))) in
-        cells.iter().zip(columns.iter().zip(widths)).enumerate()
+        cells.iter().zip(alignments.iter().zip(widths)).enumerate()
     {
         if at > 0 {
             line.push_str(&" ".repeat(GAP));
         }
-        let space = " ".repeat(width.saturating_sub(shown_width(cell)));
+        let space = " ".repeat(width.saturating_sub(columns(cell)));
         match alignment {
             Alignment::Left => line.extend([cell.as_str(), &space]),
             Alignment::Right => line.extend([space.as_str(), cell]),
@@ -110,18 +107,6 @@ fn push_row(
     }
     text.push_str(line.trim_end());
     text.push('\n');
-}
-
-/// The columns that a cell takes: colour codes take none.
-fn shown_width(cell: &str) -> usize {
-    let mut width = 0;
-    let mut rest = cell;
-    while let Some(start) = rest.find('\u{1b}') {
-        width += columns(&rest[..start]);
-        let after = &rest[start..];
-        rest = after.find('m').map_or("", |end| &after[end + 1..]);
-    }
-    width + columns(rest)
 }
 
 #[cfg(test)]

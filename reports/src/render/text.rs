@@ -11,6 +11,9 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 /// The columns that [`beside`] leaves to names, however wide the numbers are.
 const SHORTEST_NAME: usize = 8;
 
+/// What every colour code begins with.
+const ESCAPE: char = '\u{1b}';
+
 /// The no-break space.
 const UNBROKEN: &str = "\u{a0}";
 
@@ -51,10 +54,18 @@ fn acts(c: char) -> bool {
             | '\u{fffe}' | '\u{ffff}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The columns that text takes on a terminal.
+/// The columns that text takes on a terminal. Colour codes take none: [`visible`] leaves no other
+/// escape sequence in what reports say.
 #[must_use]
 pub fn columns(text: &str) -> usize {
-    text.width()
+    let mut width = 0;
+    let mut rest = text;
+    while let Some(start) = rest.find(ESCAPE) {
+        width += rest[..start].width();
+        let after = &rest[start..];
+        rest = after.find('m').map_or("", |end| &after[end + 1..]);
+    }
+    width + rest.width()
 }
 
 /// Text with spaces after it up to `width` columns.
@@ -98,10 +109,14 @@ fn broken(text: &str, width: usize) -> Vec<String> {
             lines.push(line.trim_end().to_owned());
             line.clear();
         }
+        let mut in_code = false;
         for c in word.chars() {
-            if columns(&line) + c.width().unwrap_or(0) > width && !line.is_empty() {
+            in_code |= c == ESCAPE;
+            let taken = if in_code { 0 } else { c.width().unwrap_or(0) };
+            if taken > 0 && columns(&line) + taken > width && !line.is_empty() {
                 lines.push(std::mem::take(&mut line));
             }
+            in_code &= c != 'm';
             line.push(c);
         }
     }
