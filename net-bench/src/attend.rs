@@ -2,7 +2,7 @@
 //! that merely falls silent after a while, and none of it costs the measuring threads a timer.
 
 use crate::control::Channel;
-use crate::transport::tcp::TcpFlow;
+use crate::transport::socket::SocketFlow;
 use crate::workload::Vitals;
 use anyhow::Context;
 use nix::errno::Errno;
@@ -18,7 +18,7 @@ const LOOK_AROUND_MS: u16 = 100;
 /// The data flows of a test and how they fare.
 pub struct Patient<'a> {
     /// The flows; they are cut when the test is given up, which wakes whoever waits on them.
-    pub flows: &'a [TcpFlow],
+    pub flows: &'a [SocketFlow],
     /// How many bytes they have carried.
     pub vitals: &'a Vitals,
     /// How long nothing may move before the test is given up.
@@ -46,7 +46,7 @@ impl Pulse {
 
 impl Patient<'_> {
     fn give_up(&self) -> anyhow::Error {
-        self.flows.iter().for_each(TcpFlow::cut);
+        self.flows.iter().for_each(SocketFlow::cut);
         let peer = self.flows.first().map(|flow| flow.peer().to_string());
         anyhow::anyhow!(
             "nothing moved to or from {} for {} s; the peer or the network is dead",

@@ -2,18 +2,18 @@
 //! the subcommands, their help, `list`, and the test that runs every case once.
 
 use crate::client::{self, Place};
-use crate::control::message::{Role, Shape};
+use crate::control::message::Role;
 use crate::metrics;
 use crate::side;
-use crate::spec::{NullArgs, RrArgs, Spec, StreamArgs};
+use crate::spec::{NullArgs, Spec, StreamArgs, TcpRrArgs, UnixRrArgs};
+use crate::test::Shape;
 use crate::transport::null::NullFlow;
-use crate::transport::tcp;
 use crate::workload::rr::{Requester, Sizes};
 use crate::workload::{Shared, Vitals};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use reports::case::{Availability, Entry};
 use reports::measure::{self, Observer};
-use reports::model::{Fact, Measurement};
+use reports::model::Measurement;
 use std::net::{Ipv4Addr, TcpListener};
 
 /// A row of the table: the case, and the options it takes.
@@ -54,10 +54,23 @@ pub const CASES: &[Row] = &[
                 sockperf's ping-pong latency; sockperf's default message has 14 bytes. One flow \
                 per thread uses blocking calls, several use epoll.",
             probe: probe_tcp,
-            run: run_tcp_rr,
+            run: run_rr,
         },
-        options: RrArgs::augment_args,
-        spec: |matches| RrArgs::from_arg_matches(matches)?.spec(),
+        options: TcpRrArgs::augment_args,
+        spec: |matches| TcpRrArgs::from_arg_matches(matches)?.spec(),
+    },
+    Row {
+        entry: Entry {
+            name: "unix_rr",
+            summary: "Round trips over a Unix socket: the floor under every network's",
+            definition: "tcp_rr over stream sockets of the Unix domain, between two processes or \
+                threads of this machine: system calls, copies and wake-ups, without a network \
+                stack. No peer measures it.",
+            probe: || Availability::Available,
+            run: run_rr,
+        },
+        options: UnixRrArgs::augment_args,
+        spec: |matches| UnixRrArgs::from_arg_matches(matches)?.spec(),
     },
     Row {
         entry: Entry {
@@ -73,7 +86,7 @@ pub const CASES: &[Row] = &[
                 kernel. An operation is one read. One flow per thread uses blocking calls, \
                 several use epoll.",
             probe: probe_tcp,
-            run: run_tcp_stream,
+            run: run_stream,
         },
         options: StreamArgs::augment_args,
         spec: |matches| StreamArgs::from_arg_matches(matches)?.spec(),
@@ -116,29 +129,15 @@ fn run_null(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement>
     Ok(metrics::null(&totals))
 }
 
-fn run_tcp_rr(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
-    let measurement = metrics::request_response(&run_with_server(spec, observer)?)?;
-    Ok(with_facts(measurement))
+fn run_rr(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
+    metrics::request_response(&run_with_server(spec, observer)?)
 }
 
-fn run_tcp_stream(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
+fn run_stream(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
     let Shape::Stream { direction, .. } = spec.test.shape else {
         anyhow::bail!("the stream case takes a stream");
     };
-    let measurement = metrics::stream(&run_with_server(spec, observer)?, direction)?;
-    Ok(with_facts(measurement))
-}
-
-/// Adds what the kernel chose by itself. Not a parameter: machines whose defaults differ may still
-/// be compared, and then the difference is shown.
-fn with_facts(mut measurement: Measurement) -> Measurement {
-    let chosen = match tcp::default_congestion_control() {
-        Fact::Known(name) => name.into(),
-        Fact::Unavailable { unavailable } => serde_json::json!({ "unavailable": unavailable }),
-    };
-    let name = "congestion_control".to_owned();
-    measurement.facts.insert(name, chosen);
-    measurement
+    metrics::stream(&run_with_server(spec, observer)?, direction)
 }
 
 fn run_with_server(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<client::Finished> {

@@ -1,12 +1,13 @@
 //! The client: it finds a server, or brings its own, agrees on a test, and does its own part.
 
 use crate::attend::{Patient, Turn, Watch, attend};
-use crate::control::message::{Leg, Reply, Request, Role, Test};
+use crate::control::message::{Leg, Reply, Request, Role};
 use crate::control::{Channel, HANDSHAKE_TIMEOUT, Key, MESSAGE_TIMEOUT};
 use crate::server::{self, Server};
 use crate::side::{self, End, Part};
+use crate::test::Test;
 use crate::transport::rendezvous::{self, RENDEZVOUS_TIMEOUT};
-use crate::transport::tcp::TcpFlow;
+use crate::transport::socket::SocketFlow;
 use crate::workload::Vitals;
 use anyhow::Context;
 use reports::host::Host;
@@ -121,9 +122,7 @@ fn converse(
         Reply::Ready(ready) => ready,
         other => anyhow::bail!(unexpected(other)),
     };
-    let mut address = channel.peer();
-    address.set_port(ready.port);
-    let flows = rendezvous::connect(address, &ready.token, test.connections())?;
+    let flows = rendezvous::connect(test, channel.peer(), &ready.data, &ready.token)?;
     match channel.receive(RENDEZVOUS_TIMEOUT)? {
         Reply::Go => {}
         other => anyhow::bail!(unexpected(other)),
@@ -157,7 +156,7 @@ fn converse(
 fn measure(
     channel: &mut Channel,
     test: &Test,
-    flows: &[TcpFlow],
+    flows: &[SocketFlow],
     observer: &dyn Observer,
 ) -> anyhow::Result<(anyhow::Result<Vec<Part>>, Option<Reply>)> {
     let vitals = Vitals::new(flows.len());
@@ -184,11 +183,11 @@ fn measure(
             Ok(done @ Reply::Done(_)) => reply = Some(done),
             Ok(other) => {
                 reply = Some(other);
-                flows.iter().for_each(TcpFlow::cut);
+                flows.iter().for_each(SocketFlow::cut);
             }
             Err(error) => {
                 lost = Some(error);
-                flows.iter().for_each(TcpFlow::cut);
+                flows.iter().for_each(SocketFlow::cut);
             }
         }
         Watch::Over

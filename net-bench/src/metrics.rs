@@ -1,7 +1,8 @@
 //! From what the two sides measured to the numbers of the report.
 
 use crate::client::Finished;
-use crate::control::message::{Direction, Leg, Role};
+use crate::control::message::{Leg, Role};
+use crate::test::Direction;
 use anyhow::Context;
 use reports::measure::{
     Histogram, Totals, histogram_record, latency_metrics, percentile, rate_metrics,
@@ -9,6 +10,7 @@ use reports::measure::{
 use reports::model::{
     Aggregation, Direction as Better, Fact, Interval, Measurement, Metric, Unit, Validity, Work,
 };
+use serde_json::{Map, Value, json};
 
 /// A measurement of operations that one side timed one by one.
 fn timed(totals: &Totals, latency: &str, rate: &str) -> Measurement {
@@ -24,7 +26,7 @@ fn timed(totals: &Totals, latency: &str, rate: &str) -> Measurement {
         work: totals.work.into(),
         verified: totals.verified.clone(),
         metrics,
-        facts: serde_json::Map::new(),
+        facts: Map::new(),
         histograms: vec![histogram_record(latency, &totals.latencies)],
         intervals: totals.intervals.clone(),
         matrices: Vec::new(),
@@ -66,6 +68,28 @@ fn bandwidth(name: &str, bytes_per_s: f64, operations: u64) -> Metric {
     )
 }
 
+/// The largest segment, where the transport has segments.
+fn segment(prefix: &str, leg: &Leg) -> Option<Metric> {
+    let name = format!("{prefix}max_segment_bytes");
+    leg.max_segment_bytes
+        .as_ref()
+        .map(|size| bytes(&name, size))
+}
+
+/// What the kernel of a sending side chose by itself, or granted. Not parameters: machines whose
+/// defaults differ may still be compared, and then the difference is shown.
+fn facts(sender: &Leg) -> Map<String, Value> {
+    let mut facts = Map::new();
+    if let Some(name) = &sender.congestion_control {
+        let chosen = match name {
+            Fact::Known(name) => name.as_str().into(),
+            Fact::Unavailable { unavailable } => json!({ "unavailable": unavailable }),
+        };
+        facts.insert("congestion_control".to_owned(), chosen);
+    }
+    facts
+}
+
 /// The numbers of the null case.
 #[must_use]
 pub fn null(totals: &Totals) -> Measurement {
@@ -90,8 +114,9 @@ pub fn request_response(finished: &Finished) -> anyhow::Result<Measurement> {
     measurement.metrics.extend([
         cpu("client_cpu_s", &requester),
         cpu("server_cpu_s", responder),
-        bytes("max_segment_bytes", &requester.max_segment_bytes),
     ]);
+    measurement.metrics.extend(segment("", &requester));
+    measurement.facts = facts(&requester);
     measurement.verified = verified(&[&requester, responder]);
     add_flags(
         &mut measurement.validity,
@@ -132,7 +157,7 @@ impl Pair<'_> {
         let named = |name: &str| format!("{prefix}{name}");
         let (sender, receiver) = (self.sender, self.receiver);
         let sent = sender.work.bytes as f64 / sender.elapsed_s;
-        vec![
+        let mut metrics = vec![
             bandwidth(
                 &named("sender_bandwidth_bytes_per_s"),
                 sent,
@@ -142,8 +167,9 @@ impl Pair<'_> {
             cpu(&named("receiver_cpu_s"), receiver),
             bytes(&named("sender_buffer_bytes"), &sender.buffer_bytes),
             bytes(&named("receiver_buffer_bytes"), &receiver.buffer_bytes),
-            bytes(&named("max_segment_bytes"), &sender.max_segment_bytes),
-        ]
+        ];
+        metrics.extend(segment(prefix, sender));
+        metrics
     }
 }
 
@@ -195,7 +221,9 @@ pub fn stream(finished: &Finished, direction: Direction) -> anyhow::Result<Measu
         work: work.into(),
         verified: verified(&all),
         metrics,
-        facts: serde_json::Map::new(),
+        facts: pairs
+            .first()
+            .map_or_else(Map::new, |(_, pair)| facts(pair.sender)),
         histograms: Vec::new(),
         intervals: intervals(&receivers),
         matrices: Vec::new(),

@@ -2,11 +2,12 @@
 //! outlives every one of them.
 
 use crate::attend::{Patient, Turn, Watch, attend};
-use crate::control::message::{Ready, Reply, Request, Test};
+use crate::control::message::{Ready, Reply, Request};
 use crate::control::{Channel, ControlError, Key, MESSAGE_TIMEOUT};
 use crate::side::{self, End};
-use crate::transport::rendezvous;
-use crate::transport::tcp::TcpFlow;
+use crate::test::Test;
+use crate::transport::rendezvous::{self, Listener};
+use crate::transport::socket::SocketFlow;
 use crate::workload::Vitals;
 use anyhow::Context;
 use nix::errno::Errno;
@@ -181,18 +182,15 @@ impl Server {
     fn take_part(&self, channel: &mut Channel, test: &Test) -> anyhow::Result<Reply> {
         test.check()
             .map_err(|fault| anyhow::anyhow!("refused: {fault}"))?;
-        let mut address = channel.local()?;
-        address.set_port(0);
-        let listener = TcpListener::bind(address)
-            .with_context(|| format!("cannot listen for data on {}", address.ip()))?;
+        let listener = Listener::bind(test, channel.local()?.ip())?;
         let mut token = [0; 16];
         getrandom::fill(&mut token).map_err(ControlError::Random)?;
         channel.send(&Reply::Ready(Box::new(Ready {
-            port: listener.local_addr()?.port(),
+            data: listener.address().clone(),
             token,
             host: self.options.host.clone(),
         })))?;
-        let flows = rendezvous::gather(&listener, &token, test.connections(), channel)?;
+        let flows = rendezvous::gather(&listener, test, &token, channel)?;
         drop(listener);
         channel.send(&Reply::Go)?;
         run(channel, test, &flows)
@@ -200,7 +198,7 @@ impl Server {
 }
 
 /// The server's part, with an ear for the client.
-fn run(channel: &mut Channel, test: &Test, flows: &[TcpFlow]) -> anyhow::Result<Reply> {
+fn run(channel: &mut Channel, test: &Test, flows: &[SocketFlow]) -> anyhow::Result<Reply> {
     let vitals = Vitals::new(flows.len());
     let patient = Patient {
         flows,
@@ -224,7 +222,7 @@ fn run(channel: &mut Channel, test: &Test, flows: &[TcpFlow]) -> anyhow::Result<
             Err(error) => lost = Some(error.into()),
         }
         // Nobody will read the result: what still waits for the client is woken.
-        flows.iter().for_each(TcpFlow::cut);
+        flows.iter().for_each(SocketFlow::cut);
         Watch::Over
     })?;
     match (lost, parts) {
@@ -239,9 +237,5 @@ fn peer_of(stream: &TcpStream) -> String {
 }
 
 fn summary(test: &Test) -> String {
-    let shape = match test.shape {
-        crate::control::message::Shape::RequestResponse { .. } => "tcp_rr",
-        crate::control::message::Shape::Stream { .. } => "tcp_stream",
-    };
-    format!("{shape} over {} flow(s)", test.flows)
+    format!("{} over {} flow(s)", test.name(), test.flows)
 }

@@ -1,8 +1,9 @@
 //! One side's part in a test: which roles it plays, on which flows, and what came of it. Client
 //! and server run the same code here, through the same harness.
 
-use crate::control::message::{Direction, Leg, MAX_INTERVALS, Role, Shape, Test};
-use crate::transport::tcp::TcpFlow;
+use crate::control::message::{Leg, Role};
+use crate::test::{Direction, MAX_INTERVALS, Shape, Test, Transport};
+use crate::transport::socket::SocketFlow;
 use crate::workload::many_rr::{ManyRequester, ManyResponder};
 use crate::workload::many_stream::{ManyReceiver, ManySender};
 use crate::workload::rr::{Requester, Responder, Sizes};
@@ -33,7 +34,8 @@ pub struct Part {
     /// Payload bytes of each flow, warm-up included.
     pub flow_bytes: Vec<u64>,
     buffer_bytes: Fact<f64>,
-    max_segment_bytes: Fact<f64>,
+    max_segment_bytes: Option<Fact<f64>>,
+    congestion_control: Option<Fact<String>>,
 }
 
 /// The roles of one end, each with its flows as a range of the test's connections.
@@ -67,7 +69,7 @@ fn roles(test: &Test, end: End) -> Vec<(Role, usize)> {
 pub fn run(
     test: &Test,
     end: End,
-    flows: &[TcpFlow],
+    flows: &[SocketFlow],
     vitals: &Arc<Vitals>,
     observer: &dyn Observer,
 ) -> anyhow::Result<Vec<Part>> {
@@ -87,7 +89,7 @@ pub fn run(
             // Only the first error is the cause; the others follow from the cut.
             let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
             first.get_or_insert(error);
-            flows.iter().for_each(TcpFlow::cut);
+            flows.iter().for_each(SocketFlow::cut);
         })
         .ok()
     };
@@ -114,11 +116,12 @@ pub fn run(
 fn play(
     test: &Test,
     role: Role,
-    flows: &[TcpFlow],
+    flows: &[SocketFlow],
     shared: &Shared,
     observer: &dyn Observer,
 ) -> anyhow::Result<Part> {
-    let max_segment_bytes = flows[0].max_segment_bytes();
+    let tcp = test.transport == Transport::Tcp;
+    let max_segment_bytes = tcp.then(|| flows[0].max_segment_bytes());
     let mut totals = measure::run(&plan(test, role), observer, |thread| {
         let own = flows.iter().cloned().enumerate();
         let own = own.skip(thread).step_by(test.threads as usize);
@@ -141,6 +144,7 @@ fn play(
         flow_bytes: shared.flow_bytes(),
         buffer_bytes,
         max_segment_bytes,
+        congestion_control: tcp.then(|| flows[0].congestion_control()),
     })
 }
 
@@ -179,7 +183,7 @@ pub fn plan(test: &Test, role: Role) -> Plan {
 fn workload(
     test: &Test,
     role: Role,
-    mut flows: Vec<(usize, TcpFlow)>,
+    mut flows: Vec<(usize, SocketFlow)>,
     shared: &Shared,
 ) -> Box<dyn Workload> {
     let shared = shared.clone();
@@ -249,6 +253,7 @@ impl Part {
             flow_bytes: self.flow_bytes.clone(),
             buffer_bytes: self.buffer_bytes.clone(),
             max_segment_bytes: self.max_segment_bytes.clone(),
+            congestion_control: self.congestion_control.clone(),
         }
     }
 }
@@ -256,6 +261,7 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test::{Engine, SocketOptions};
 
     #[test]
     fn the_two_ends_play_opposite_roles_on_the_same_flows() {
@@ -265,6 +271,9 @@ mod tests {
             Direction::Bidirectional,
         ] {
             let test = Test {
+                transport: Transport::Tcp,
+                engine: Engine::Plain,
+                socket: SocketOptions::default(),
                 shape: Shape::Stream {
                     length_bytes: 1,
                     direction,

@@ -2,8 +2,10 @@
 
 use crate::client::Place;
 use crate::control::Key;
-use crate::control::message::{Direction, Shape, Test};
 use crate::size;
+use crate::test::{
+    Direction, Engine, MAX_SECONDS, MAX_THREADS, Shape, SocketOptions, Test, Transport,
+};
 use clap::Args;
 use reports::host::Host;
 use reports::program::{OutputArgs, Usage};
@@ -18,7 +20,7 @@ pub const DEFAULT_PORT: u16 = 5280;
 const DEFAULT_OMIT_S: f64 = 1.0;
 
 /// Stands where nothing can time out.
-const NO_TIMEOUT_S: f64 = crate::control::message::MAX_SECONDS;
+const NO_TIMEOUT_S: f64 = MAX_SECONDS;
 
 /// How much is done, and how it is shown while it is.
 #[derive(Debug, Clone, Args)]
@@ -70,6 +72,78 @@ pub struct ServerArgs {
     key_file: Option<PathBuf>,
 }
 
+/// What the sockets of TCP cases are told.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sockets")]
+pub struct TcpArgs {
+    #[command(flatten)]
+    buffers: BufferArgs,
+    #[command(flatten)]
+    ip: IpArgs,
+    /// Congestion control of both sides [default: the kernel's]
+    #[arg(short = 'C', long, value_name = "NAME")]
+    congestion: Option<String>,
+    /// Largest segment's payload in bytes (TCP_MAXSEG) [default: what the path allows]
+    #[arg(short = 'M', long, value_name = "BYTES")]
+    mss: Option<u32>,
+    /// Leave Nagle's algorithm on, which holds small sends back [default: TCP_NODELAY]
+    #[arg(long)]
+    nagle: bool,
+}
+
+/// What every kind of socket can be told.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sockets")]
+pub struct BufferArgs {
+    /// Send and receive buffer of each socket in bytes, which the kernel doubles; K, M, G are
+    /// powers of 1024 [default: the kernel's own tuning]
+    #[arg(short = 'w', long, value_name = "SIZE", value_parser = size::parse)]
+    window: Option<u64>,
+}
+
+/// What every socket over IP can be told.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sockets")]
+pub struct IpArgs {
+    /// Differentiated services code point of all packets, 0 to 63 [default: 0]
+    #[arg(long, value_name = "N")]
+    dscp: Option<u8>,
+    /// Rate in bytes per second at which the kernel paces each flow (SO_MAX_PACING_RATE); K, M, G
+    /// are powers of 1024 [default: not paced]
+    #[arg(long, value_name = "RATE", value_parser = size::parse)]
+    fq_rate: Option<u64>,
+}
+
+impl TcpArgs {
+    fn options(self) -> SocketOptions {
+        SocketOptions {
+            nagle: self.nagle,
+            congestion: self.congestion,
+            segment_bytes: self.mss,
+            ..self.ip.options(self.buffers)
+        }
+    }
+}
+
+impl IpArgs {
+    fn options(self, buffers: BufferArgs) -> SocketOptions {
+        SocketOptions {
+            dscp: self.dscp,
+            pacing_bytes_per_s: self.fq_rate,
+            ..buffers.options()
+        }
+    }
+}
+
+impl BufferArgs {
+    fn options(self) -> SocketOptions {
+        SocketOptions {
+            window_bytes: self.window,
+            ..SocketOptions::default()
+        }
+    }
+}
+
 /// The sizes of request and response.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Load")]
@@ -102,9 +176,27 @@ pub struct NullArgs {
     output: OutputArgs,
 }
 
-/// Options of request-response cases.
+/// Options of `tcp_rr`.
 #[derive(Debug, Clone, Args)]
-pub struct RrArgs {
+pub struct TcpRrArgs {
+    #[command(flatten)]
+    rr: RrArgs,
+    #[command(flatten)]
+    socket: TcpArgs,
+}
+
+/// Options of `unix_rr`.
+#[derive(Debug, Clone, Args)]
+pub struct UnixRrArgs {
+    #[command(flatten)]
+    rr: RrArgs,
+    #[command(flatten)]
+    socket: BufferArgs,
+}
+
+/// Options of all request-response cases.
+#[derive(Debug, Clone, Args)]
+struct RrArgs {
     #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
@@ -126,6 +218,11 @@ pub struct StreamArgs {
     load: LoadArgs,
     #[command(flatten)]
     flows: FlowArgs,
+    #[command(flatten)]
+    socket: TcpArgs,
+    /// How data is handed to the kernel, on both sides
+    #[arg(short = 'e', long, value_enum, default_value_t, help_heading = "Load")]
+    engine: Engine,
     /// Bytes per send and most bytes per receive; K, M, G are powers of 1024
     #[arg(short = 'l', long, value_name = "SIZE", default_value = "128K",
           value_parser = size::parse, help_heading = "Load")]
@@ -160,6 +257,10 @@ pub struct Spec {
 struct Params {
     #[serde(flatten)]
     shape: ShapeParams,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<Engine>,
+    #[serde(flatten)]
+    socket: SocketParams,
     flows: u32,
     threads: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,6 +270,36 @@ struct Params {
     omit_s: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<&'static str>,
+}
+
+/// The options that were set; the kernel's defaults are no parameters.
+#[derive(Serialize)]
+struct SocketParams {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    nagle: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    congestion: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dscp: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segment_bytes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pacing_bytes_per_s: Option<u64>,
+}
+
+impl From<&SocketOptions> for SocketParams {
+    fn from(options: &SocketOptions) -> Self {
+        Self {
+            nagle: options.nagle,
+            window_bytes: options.window_bytes,
+            congestion: options.congestion.clone(),
+            dscp: options.dscp,
+            segment_bytes: options.segment_bytes,
+            pacing_bytes_per_s: options.pacing_bytes_per_s,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -211,6 +342,8 @@ impl Serialize for Spec {
         let timed = test.operations.is_none();
         let params = Params {
             shape: ShapeParams::from(&test.shape),
+            engine: matches!(test.shape, Shape::Stream { .. }).then_some(test.engine),
+            socket: SocketParams::from(&test.socket),
             flows: test.flows,
             threads: test.threads,
             duration_s: timed.then_some(test.duration_s),
@@ -240,9 +373,17 @@ impl ServerArgs {
     }
 }
 
+/// What is moved and how, before it is known how much.
+struct Kind {
+    transport: Transport,
+    shape: Shape,
+    engine: Engine,
+    socket: SocketOptions,
+}
+
 /// Puts the pieces together and checks them as a whole.
 fn spec(
-    shape: Shape,
+    kind: Kind,
     load: &LoadArgs,
     (flows, threads): (u32, Option<u32>),
     (place, timeout_s): (Option<Place>, f64),
@@ -252,9 +393,12 @@ fn spec(
         None => DEFAULT_OMIT_S,
         Some(_) => 0.0,
     };
-    let default_threads = flows.min(crate::control::message::MAX_THREADS);
+    let default_threads = flows.min(MAX_THREADS);
     let test = Test {
-        shape,
+        transport: kind.transport,
+        shape: kind.shape,
+        engine: kind.engine,
+        socket: kind.socket,
         flows,
         threads: threads.unwrap_or(default_threads),
         duration_s: load.time,
@@ -273,6 +417,12 @@ fn spec(
     })
 }
 
+impl FlowArgs {
+    fn counts(&self) -> (u32, Option<u32>) {
+        (self.flows, self.threads)
+    }
+}
+
 impl SizeArgs {
     fn shape(&self) -> Shape {
         Shape::RequestResponse {
@@ -288,27 +438,49 @@ impl NullArgs {
     /// # Errors
     /// [`Usage`], which names the option at fault.
     pub fn spec(self) -> anyhow::Result<Spec> {
+        let kind = Kind {
+            // The null case has no socket; its description is never sent.
+            transport: Transport::Unix,
+            shape: self.sizes.shape(),
+            engine: Engine::Plain,
+            socket: SocketOptions::default(),
+        };
         let threads = (self.threads, Some(self.threads));
         let nowhere = (None, NO_TIMEOUT_S);
-        spec(
-            self.sizes.shape(),
-            &self.load,
-            threads,
-            nowhere,
-            self.output,
-        )
+        spec(kind, &self.load, threads, nowhere, self.output)
     }
 }
 
 impl RrArgs {
+    fn spec(self, transport: Transport, socket: SocketOptions) -> anyhow::Result<Spec> {
+        let kind = Kind {
+            transport,
+            shape: self.sizes.shape(),
+            engine: Engine::Plain,
+            socket,
+        };
+        let place = self.server.place()?;
+        spec(kind, &self.load, self.flows.counts(), place, self.output)
+    }
+}
+
+impl TcpRrArgs {
     /// The spec of these options.
     ///
     /// # Errors
     /// [`Usage`], which names the option at fault.
     pub fn spec(self) -> anyhow::Result<Spec> {
-        let flows = (self.flows.flows, self.flows.threads);
-        let place = self.server.place()?;
-        spec(self.sizes.shape(), &self.load, flows, place, self.output)
+        self.rr.spec(Transport::Tcp, self.socket.options())
+    }
+}
+
+impl UnixRrArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        self.rr.spec(Transport::Unix, self.socket.options())
     }
 }
 
@@ -323,12 +495,16 @@ impl StreamArgs {
             (true, _) => Direction::Reverse,
             (false, true) => Direction::Bidirectional,
         };
-        let shape = Shape::Stream {
-            length_bytes: self.length,
-            direction,
+        let kind = Kind {
+            transport: Transport::Tcp,
+            shape: Shape::Stream {
+                length_bytes: self.length,
+                direction,
+            },
+            engine: self.engine,
+            socket: self.socket.options(),
         };
-        let flows = (self.flows.flows, self.flows.threads);
         let place = self.server.place()?;
-        spec(shape, &self.load, flows, place, self.output)
+        spec(kind, &self.load, self.flows.counts(), place, self.output)
     }
 }

@@ -5,9 +5,10 @@
 
 use net_bench::control::frame::{self, Sealer};
 use net_bench::control::handshake::{SERVER_HELLO_BYTES, check_prefix, client_hello};
-use net_bench::control::message::{Direction, Leg, Ready, Reply, Request, Role, Shape, Test};
+use net_bench::control::message::{Leg, Ready, Reply, Request, Role};
 use net_bench::control::{Channel, ControlError, Key};
-use net_bench::transport::rendezvous::{flow_of, preamble};
+use net_bench::test::{Direction, Engine, Shape, SocketOptions, Test, Transport};
+use net_bench::transport::rendezvous::{DataAddress, flow_of, preamble};
 use reports::model::{Fact, Work};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -33,6 +34,16 @@ fn mutate(random: &mut fastrand::Rng, bytes: &mut Vec<u8>) {
 
 fn test() -> Test {
     Test {
+        transport: Transport::Tcp,
+        engine: Engine::More,
+        socket: SocketOptions {
+            nagle: true,
+            window_bytes: Some(65_536),
+            congestion: Some("cubic".to_owned()),
+            dscp: Some(46),
+            segment_bytes: Some(1448),
+            pacing_bytes_per_s: Some(125_000_000),
+        },
         shape: Shape::Stream {
             length_bytes: 131_072,
             direction: Direction::Bidirectional,
@@ -58,10 +69,11 @@ fn replies() -> Vec<Reply> {
         intervals: Vec::new(),
         flow_bytes: vec![4, 5],
         buffer_bytes: Fact::Known(1.0),
-        max_segment_bytes: Fact::unavailable("no"),
+        max_segment_bytes: Some(Fact::unavailable("no")),
+        congestion_control: Some(Fact::Known("cubic".to_owned())),
     };
     let ready = Ready {
-        port: 4000,
+        data: DataAddress::Port(4000),
         token: [3; 16],
         host: Some(reports::host::fingerprint()),
     };
@@ -88,6 +100,8 @@ fn messages_survive_mutation() {
             // What passes the check is what the server would do: it must be bounded.
             assert!(test.flows <= 1024 && test.threads <= 128);
             assert!((0.0..=86_400.0).contains(&test.omit_s));
+            let name = test.socket.congestion.unwrap_or_default();
+            assert!(name.len() < 16 && !name.contains(['/', '.', '\0']));
         }
     }
     for reply in replies() {

@@ -1,6 +1,6 @@
 //! Many flows on one thread: which of them can go on now.
 
-use super::tcp::TcpFlow;
+use super::socket::SocketFlow;
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -38,7 +38,7 @@ impl Poller {
     /// # Errors
     /// What the kernel says.
     pub fn new<'a>(
-        flows: impl ExactSizeIterator<Item = &'a TcpFlow>,
+        flows: impl ExactSizeIterator<Item = &'a SocketFlow>,
         interest: Interest,
     ) -> anyhow::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("cannot make an epoll")?;
@@ -61,7 +61,7 @@ impl Poller {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn watch(&self, flow: &TcpFlow, index: usize, interest: Interest) -> anyhow::Result<()> {
+    pub fn watch(&self, flow: &SocketFlow, index: usize, interest: Interest) -> anyhow::Result<()> {
         let mut event = EpollEvent::new(interest.flags(), index as u64);
         self.epoll
             .modify(flow.socket(), &mut event)
@@ -72,7 +72,7 @@ impl Poller {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn forget(&self, flow: &TcpFlow) -> anyhow::Result<()> {
+    pub fn forget(&self, flow: &SocketFlow) -> anyhow::Result<()> {
         self.epoll
             .delete(flow.socket())
             .with_context(|| format!("cannot let go of the flow to {}", flow.peer()))

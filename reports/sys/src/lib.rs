@@ -1,10 +1,12 @@
-//! Every `unsafe` line that the `reports` library rests on.
+//! Every `unsafe` line that the `reports` library and `net-bench` rest on.
 //!
-//! `reports` forbids unsafe code, because it parses what strangers wrote. Two things it needs have
-//! no safe interface: the processor's cycle counter, which the timed loops read once per
-//! operation, and the ethtool ioctls, which alone know a network card's firmware and offloads.
+//! Both forbid unsafe code, because they parse what strangers wrote. What they need without a safe
+//! interface is here: the processor's cycle counter, which the timed loops read once per operation,
+//! the ethtool ioctls, which alone know a network card's firmware and offloads, and the socket
+//! options that no crate knows.
 
 mod cycles;
 pub mod ethtool;
+pub mod sockopt;
 
 pub use cycles::cycles;

@@ -1,55 +1,70 @@
-//! TCP sockets.
+//! Sockets that carry a stream of bytes: TCP and the Unix domain.
 //!
 //! They have no timeouts of their own: a receive timeout makes the kernel arm and disarm a timer
 //! for every wait, which costs a percent of a round trip on loopback. The watcher beside the run
 //! sees that nothing moves any more and cuts the flows (see [`crate::attend`]).
 
 use super::Flow;
+use crate::test::Engine;
 use anyhow::Context;
+use nix::libc;
 use reports::model::Fact;
-use socket2::{Domain, SockRef, Socket, Type};
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use socket2::Socket;
+use std::io::{self, ErrorKind, Read};
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-/// One end of a TCP connection that carries data.
+/// One end of a connection that carries data. Clones share the socket.
 #[derive(Debug, Clone)]
-pub struct TcpFlow {
-    stream: Arc<TcpStream>,
-    peer: SocketAddr,
+pub struct SocketFlow {
+    socket: Arc<Socket>,
+    peer: Arc<str>,
+    send_flags: libc::c_int,
 }
 
-impl TcpFlow {
-    /// Takes a connected socket and switches Nagle's algorithm off.
+impl SocketFlow {
+    /// Takes a connected socket, whose other end is called `peer` in messages.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn new(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nonblocking(false)?;
-        stream.set_nodelay(true)?;
+    pub fn new(socket: Socket, peer: String) -> io::Result<Self> {
+        socket.set_nonblocking(false)?;
         Ok(Self {
-            peer: stream.peer_addr()?,
-            stream: Arc::new(stream),
+            socket: Arc::new(socket),
+            peer: peer.into(),
+            send_flags: libc::MSG_NOSIGNAL,
         })
     }
 
-    /// The other end's address.
+    /// The flow as an engine sends on it.
     #[must_use]
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
+    pub fn with_engine(mut self, engine: Engine) -> Self {
+        self.send_flags = match engine {
+            Engine::Plain => libc::MSG_NOSIGNAL,
+            Engine::More => libc::MSG_NOSIGNAL | libc::MSG_MORE,
+        };
+        self
+    }
+
+    /// The other end, as messages call it.
+    #[must_use]
+    pub fn peer(&self) -> &str {
+        &self.peer
     }
 
     /// The socket itself.
     #[must_use]
-    pub fn socket(&self) -> &TcpStream {
-        &self.stream
+    pub fn socket(&self) -> &Socket {
+        &self.socket
     }
 
     /// Ends both directions at once, so that whoever waits on the flow wakes up with an error or
     /// an end.
     pub fn cut(&self) {
         // A flow that is already gone needs no cutting.
-        let _ = self.stream.shutdown(Shutdown::Both);
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 
     /// Switches between waiting and not waiting for the kernel.
@@ -57,7 +72,7 @@ impl TcpFlow {
     /// # Errors
     /// What the kernel says.
     pub fn set_blocking(&self, blocking: bool) -> anyhow::Result<()> {
-        self.stream
+        self.socket
             .set_nonblocking(!blocking)
             .with_context(|| format!("flow to {}: cannot change its blocking mode", self.peer))
     }
@@ -68,7 +83,7 @@ impl TcpFlow {
     /// The peer is gone.
     #[inline]
     pub fn try_send(&self, data: &[u8]) -> anyhow::Result<Option<usize>> {
-        match (&*self.stream).write(data) {
+        match self.socket.send_with_flags(data, self.send_flags) {
             Ok(count) => Ok(Some(count)),
             Err(error) if is_transient(&error) => Ok(None),
             Err(error) => Err(self.failed("sending to", &error)),
@@ -82,7 +97,7 @@ impl TcpFlow {
     /// The peer is gone.
     #[inline]
     pub fn try_receive(&self, buffer: &mut [u8]) -> anyhow::Result<Option<usize>> {
-        match (&*self.stream).read(buffer) {
+        match (&*self.socket).read(buffer) {
             Ok(count) => Ok(Some(count)),
             Err(error) if is_transient(&error) => Ok(None),
             Err(error) => Err(self.failed("receiving from", &error)),
@@ -95,7 +110,7 @@ impl TcpFlow {
     /// The peer is gone.
     pub fn wait_for_first_byte(&self) -> anyhow::Result<()> {
         loop {
-            match self.stream.peek(&mut [0]) {
+            match self.socket.peek(&mut [MaybeUninit::uninit()]) {
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.failed("receiving from", &error)),
@@ -106,26 +121,33 @@ impl TcpFlow {
     /// The send buffer's size in bytes, as the kernel has it now.
     #[must_use]
     pub fn send_buffer_bytes(&self) -> Fact<f64> {
-        let size = SockRef::from(&*self.stream).send_buffer_size();
-        Fact::of(size.map(|bytes| bytes as f64))
+        Fact::of(self.socket.send_buffer_size().map(|bytes| bytes as f64))
     }
 
     /// The receive buffer's size in bytes, as the kernel has it now.
     #[must_use]
     pub fn receive_buffer_bytes(&self) -> Fact<f64> {
-        let size = SockRef::from(&*self.stream).recv_buffer_size();
-        Fact::of(size.map(|bytes| bytes as f64))
+        Fact::of(self.socket.recv_buffer_size().map(|bytes| bytes as f64))
     }
 
-    /// The maximum segment size in bytes, as negotiated; known while the connection stands.
+    /// The maximum segment size in bytes, as negotiated; known while a TCP connection stands.
     #[must_use]
     pub fn max_segment_bytes(&self) -> Fact<f64> {
-        Fact::of(SockRef::from(&*self.stream).tcp_mss().map(f64::from))
+        Fact::of(self.socket.tcp_mss().map(f64::from))
+    }
+
+    /// The congestion control in use; known of TCP only.
+    #[must_use]
+    pub fn congestion_control(&self) -> Fact<String> {
+        Fact::of(self.socket.tcp_congestion().map(|name| {
+            let end = name.iter().position(|&byte| byte == 0);
+            String::from_utf8_lossy(&name[..end.unwrap_or(name.len())]).into_owned()
+        }))
     }
 
     #[cold]
     fn failed(&self, doing: &str, error: &io::Error) -> anyhow::Error {
-        let peer = self.peer;
+        let peer = &self.peer;
         match error.kind() {
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
                 anyhow::anyhow!("{doing} {peer}: the peer closed the connection ({error})")
@@ -135,26 +157,21 @@ impl TcpFlow {
     }
 }
 
-/// The congestion control that new sockets of this machine use.
-#[must_use]
-pub fn default_congestion_control() -> Fact<String> {
-    let ask = || -> io::Result<String> {
-        let name = Socket::new(Domain::IPV4, Type::STREAM, None)?.tcp_congestion()?;
-        let end = name.iter().position(|&byte| byte == 0);
-        Ok(String::from_utf8_lossy(&name[..end.unwrap_or(name.len())]).into_owned())
-    };
-    Fact::of(ask())
+impl AsFd for SocketFlow {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-impl Flow for TcpFlow {
+impl Flow for SocketFlow {
     #[inline]
     fn send_all(&mut self, mut data: &[u8]) -> anyhow::Result<()> {
         loop {
-            match (&*self.stream).write(data) {
+            match self.socket.send_with_flags(data, self.send_flags) {
                 Ok(count) if count == data.len() => return Ok(()),
                 Ok(count) => data = &data[count..],
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -166,7 +183,7 @@ impl Flow for TcpFlow {
     #[inline]
     fn receive(&mut self, buffer: &mut [u8]) -> anyhow::Result<usize> {
         loop {
-            match (&*self.stream).read(buffer) {
+            match (&*self.socket).read(buffer) {
                 Ok(count) => return Ok(count),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.failed("receiving from", &error)),
@@ -175,7 +192,7 @@ impl Flow for TcpFlow {
     }
 
     fn end(&mut self) -> anyhow::Result<()> {
-        self.stream
+        self.socket
             .shutdown(Shutdown::Write)
             .map_err(|error| self.failed("ending the flow to", &error))
     }
