@@ -1,11 +1,13 @@
 //! The table of cases: what `net-bench` can measure, in the order in which it is shown. It drives
 //! the subcommands, their help, `list`, and the test that runs every case once.
 
-use crate::client::{self, Place};
+use crate::client::{self, Family, Place};
 use crate::control::message::Role;
 use crate::metrics;
 use crate::side;
-use crate::spec::{NullArgs, Spec, StreamArgs, TcpRrArgs, UnixRrArgs};
+use crate::spec::{
+    NullArgs, PpsArgs, Spec, StreamArgs, TcpRrArgs, UdpRrArgs, UdpStreamArgs, UnixRrArgs,
+};
 use crate::test::Shape;
 use crate::transport::null::NullFlow;
 use crate::workload::rr::{Requester, Sizes};
@@ -13,8 +15,8 @@ use crate::workload::{Shared, Vitals};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use reports::case::{Availability, Entry};
 use reports::measure::{self, Observer};
-use reports::model::Measurement;
-use std::net::{Ipv4Addr, TcpListener};
+use reports::model::{Measurement, Unit};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
 /// A row of the table: the case, and the options it takes.
 pub struct Row {
@@ -61,6 +63,20 @@ pub const CASES: &[Row] = &[
     },
     Row {
         entry: Entry {
+            name: "udp_rr",
+            summary: "Round trips over UDP: latency and transactions per second",
+            definition: "tcp_rr with one datagram per request and per response: netperf's UDP_RR, \
+                sockperf's ping-pong. A request without a response within a second counts as \
+                unanswered and is in no percentile; the next one follows. Responses carry the \
+                number of their request, as far as they have room for it.",
+            probe: probe_udp,
+            run: run_rr,
+        },
+        options: UdpRrArgs::augment_args,
+        spec: |matches| UdpRrArgs::from_arg_matches(matches)?.spec(),
+    },
+    Row {
+        entry: Entry {
             name: "unix_rr",
             summary: "Round trips over a Unix socket: the floor under every network's",
             definition: "tcp_rr over stream sockets of the Unix domain, between two processes or \
@@ -91,6 +107,36 @@ pub const CASES: &[Row] = &[
         options: StreamArgs::augment_args,
         spec: |matches| StreamArgs::from_arg_matches(matches)?.spec(),
     },
+    Row {
+        entry: Entry {
+            name: "udp_stream",
+            summary: "Numbered datagrams as fast as they go: goodput, loss, reordering",
+            definition: "The sender sends datagrams of --length bytes back to back, as iperf3 -u \
+                -b 0. packets_per_s and bandwidth_bytes_per_s are the receiver's: datagrams that \
+                came for the first time in its own window, and their payload. loss_ratio and the \
+                counts are over the whole stream, warm-up included: what was sent and never came; \
+                duplicates; reordered as RFC 4737 has it; late is more than 16384 behind, and also \
+                counted as lost. sender_packets_per_s is what the kernel took. Each address proves \
+                itself with a cookie before anything is sent to it.",
+            probe: probe_udp,
+            run: run_stream,
+        },
+        options: UdpStreamArgs::augment_args,
+        spec: |matches| UdpStreamArgs::from_arg_matches(matches)?.spec(),
+    },
+    Row {
+        entry: Entry {
+            name: "pps",
+            summary: "Small datagrams as fast as they go: packets per second",
+            definition: "udp_stream with the smallest datagrams that fill an Ethernet frame; \
+                packets_per_s at the receiver is the result. sockperf's throughput test counts the \
+                same at its sender.",
+            probe: probe_udp,
+            run: run_pps,
+        },
+        options: PpsArgs::augment_args,
+        spec: |matches| PpsArgs::from_arg_matches(matches)?.spec(),
+    },
 ];
 
 fn probe_tcp() -> Availability {
@@ -98,6 +144,15 @@ fn probe_tcp() -> Availability {
         Ok(_) => Availability::Available,
         Err(error) => Availability::Unavailable {
             reason: format!("no TCP socket on 127.0.0.1: {error}; is the loopback interface up?"),
+        },
+    }
+}
+
+fn probe_udp() -> Availability {
+    match UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)) {
+        Ok(_) => Availability::Available,
+        Err(error) => Availability::Unavailable {
+            reason: format!("no UDP socket on 127.0.0.1: {error}; is the loopback interface up?"),
         },
     }
 }
@@ -140,8 +195,20 @@ fn run_stream(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measuremen
     metrics::stream(&run_with_server(spec, observer)?, direction)
 }
 
+/// A stream whose result is its rate of packets.
+fn run_pps(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
+    let mut measurement = run_stream(spec, observer)?;
+    for metric in &mut measurement.metrics {
+        metric.headline &= metric.unit != Unit::BytesPerSecond;
+    }
+    Ok(measurement)
+}
+
 fn run_with_server(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<client::Finished> {
-    let place = spec.place.as_ref().unwrap_or(&Place::InProcess);
+    let here = Place::InProcess {
+        family: Family::Any,
+    };
+    let place = spec.place.as_ref().unwrap_or(&here);
     let finished = client::run(&spec.test, place, observer)?;
     if let Some(host) = &finished.host {
         spec.server_host.get_or_init(|| host.clone());

@@ -116,6 +116,7 @@ pub fn request_response(finished: &Finished) -> anyhow::Result<Measurement> {
         cpu("server_cpu_s", responder),
     ]);
     measurement.metrics.extend(segment("", &requester));
+    measurement.metrics.extend(unanswered(&requester));
     measurement.facts = facts(&requester);
     measurement.verified = verified(&[&requester, responder]);
     add_flags(
@@ -124,6 +125,19 @@ pub fn request_response(finished: &Finished) -> anyhow::Result<Measurement> {
         finished.host.is_some(),
     );
     Ok(measurement)
+}
+
+/// Requests without a response, where that is possible.
+fn unanswered(requester: &Leg) -> Option<Metric> {
+    let tally = requester.datagrams?;
+    Some(Metric::new(
+        "unanswered_requests",
+        Aggregation::Total,
+        Unit::Count,
+        Better::LowerIsBetter,
+        tally.unanswered as f64,
+        tally.sent,
+    ))
 }
 
 /// The same latencies as sockperf prints them: half of each round trip.
@@ -153,11 +167,58 @@ impl Pair<'_> {
         self.receiver.work.bytes as f64 / self.receiver.elapsed_s
     }
 
+    /// Rates of datagrams, and what became of those that were sent.
+    fn datagrams(&self, prefix: &str) -> Vec<Metric> {
+        let (Some(sent), Some(tally)) = (&self.sender.datagrams, &self.receiver.datagrams) else {
+            return Vec::new();
+        };
+        let lost = sent.sent.saturating_sub(tally.received);
+        let rate = |name: &str, leg: &Leg| {
+            Metric::new(
+                &format!("{prefix}{name}"),
+                Aggregation::Total,
+                Unit::PerSecond,
+                Better::HigherIsBetter,
+                leg.work.ops as f64 / leg.elapsed_s,
+                leg.work.ops,
+            )
+        };
+        let share = Metric::new(
+            &format!("{prefix}loss_ratio"),
+            Aggregation::Total,
+            Unit::Ratio,
+            Better::LowerIsBetter,
+            lost as f64 / sent.sent as f64,
+            sent.sent,
+        );
+        let count = |name: &str, value: u64| {
+            Metric::new(
+                &format!("{prefix}{name}"),
+                Aggregation::Total,
+                Unit::Count,
+                Better::LowerIsBetter,
+                value as f64,
+                sent.sent,
+            )
+        };
+        vec![
+            rate("packets_per_s", self.receiver).headline(),
+            share.headline(),
+            rate("sender_packets_per_s", self.sender),
+            count("lost_datagrams", lost),
+            count("duplicate_datagrams", tally.duplicates),
+            count("reordered_datagrams", tally.reordered),
+            count("late_datagrams", tally.late),
+            count("foreign_datagrams", tally.foreign),
+        ]
+    }
+
     fn metrics(&self, prefix: &str) -> Vec<Metric> {
         let named = |name: &str| format!("{prefix}{name}");
         let (sender, receiver) = (self.sender, self.receiver);
         let sent = sender.work.bytes as f64 / sender.elapsed_s;
-        let mut metrics = vec![
+        let mut metrics = self.datagrams(prefix);
+        metrics.extend([
             bandwidth(
                 &named("sender_bandwidth_bytes_per_s"),
                 sent,
@@ -167,7 +228,7 @@ impl Pair<'_> {
             cpu(&named("receiver_cpu_s"), receiver),
             bytes(&named("sender_buffer_bytes"), &sender.buffer_bytes),
             bytes(&named("receiver_buffer_bytes"), &receiver.buffer_bytes),
-        ];
+        ]);
         metrics.extend(segment(prefix, sender));
         metrics
     }
@@ -240,14 +301,30 @@ fn leg_of(legs: &[Leg], role: Role) -> anyhow::Result<&Leg> {
 
 /// What both sides proved, and what their comparison proved.
 fn verified(legs: &[&Leg]) -> String {
-    let mut parts: Vec<&str> = legs.iter().map(|leg| leg.verified.as_str()).collect();
-    let flows: usize = legs.iter().map(|leg| leg.flow_bytes.len()).sum::<usize>() / 2;
-    let compared = match flows {
-        1 => "the flow received every byte that was sent".to_owned(),
-        _ => format!("all {flows} flows received every byte that was sent"),
-    };
-    parts.push(&compared);
+    let mut parts: Vec<String> = legs.iter().map(|leg| leg.verified.clone()).collect();
+    parts.push(compared(legs));
     parts.join("; ")
+}
+
+fn compared(legs: &[&Leg]) -> String {
+    let flows: usize = legs.iter().map(|leg| leg.flow_bytes.len()).sum::<usize>() / 2;
+    let datagrams = |role: Role| {
+        let of_role = legs.iter().filter(move |leg| leg.role == role);
+        of_role.filter_map(|leg| leg.datagrams)
+    };
+    if datagrams(Role::Request).next().is_some() {
+        return "no flow had more responses than were sent".to_owned();
+    }
+    let received: u64 = datagrams(Role::Receive).map(|tally| tally.received).sum();
+    let sent: u64 = datagrams(Role::Send).map(|tally| tally.sent).sum();
+    match (sent, flows) {
+        (1.., _) => format!(
+            "{received} of {sent} numbered datagrams arrived, {} were lost",
+            sent.saturating_sub(received)
+        ),
+        (0, 1) => "the flow received every byte that was sent".to_owned(),
+        (0, _) => format!("all {flows} flows received every byte that was sent"),
+    }
 }
 
 /// The slices of the receivers; of two directions each slice's work is added up, its times are

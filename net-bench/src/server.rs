@@ -5,7 +5,7 @@ use crate::attend::{Patient, Turn, Watch, attend};
 use crate::control::message::{Ready, Reply, Request};
 use crate::control::{Channel, ControlError, Key, MESSAGE_TIMEOUT};
 use crate::side::{self, End};
-use crate::test::Test;
+use crate::test::{Test, Transport};
 use crate::transport::rendezvous::{self, Listener};
 use crate::transport::socket::SocketFlow;
 use crate::workload::Vitals;
@@ -163,7 +163,7 @@ impl Server {
         let mut channel = Channel::accept(stream, &self.options.key)?;
         let test = match channel.receive(MESSAGE_TIMEOUT)? {
             Request::Test(test) => test,
-            Request::Stop => anyhow::bail!("there is no test to stop"),
+            Request::Stop | Request::Ended => anyhow::bail!("there is no test to stop"),
         };
         let result = self.take_part(&mut channel, &test);
         let sent = match &result {
@@ -203,17 +203,28 @@ fn run(channel: &mut Channel, test: &Test, flows: &[SocketFlow]) -> anyhow::Resu
     let patient = Patient {
         flows,
         vitals: &vitals,
+        datagrams: test.transport == Transport::Udp,
         patience: Duration::from_secs_f64(test.timeout_s),
     };
     let mut lost = None;
+    let mut told_end = !patient.datagrams;
     let work = || side::run(test, End::Server, flows, &vitals, &Silent);
     let parts = attend(channel, &patient, work, |channel, turn| {
         if turn == Turn::Quiet {
+            if vitals.ended() && !told_end {
+                told_end = true;
+                // If the client cannot hear it, it is gone, which the next turn will show.
+                let _ = channel.send(&Reply::Ended);
+            }
             return Watch::On;
         }
         match channel.receive(MESSAGE_TIMEOUT) {
             Ok(Request::Stop) => {
                 vitals.stop();
+                return Watch::On;
+            }
+            Ok(Request::Ended) => {
+                vitals.peer_ended();
                 return Watch::On;
             }
             Ok(Request::Test(_)) => {

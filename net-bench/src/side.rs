@@ -7,8 +7,11 @@ use crate::transport::socket::SocketFlow;
 use crate::workload::many_rr::{ManyRequester, ManyResponder};
 use crate::workload::many_stream::{ManyReceiver, ManySender};
 use crate::workload::rr::{Requester, Responder, Sizes};
+use crate::workload::sequence::Datagrams;
 use crate::workload::stream::{Receiver, Sender};
-use crate::workload::{Shared, Vitals};
+use crate::workload::udp_rr::{self, UdpRequester, UdpResponder};
+use crate::workload::udp_stream::{UdpReceiver, UdpSender};
+use crate::workload::{Findings, Shared, Vitals};
 use reports::measure::{self, Limit, Observer, Plan, Silent, Totals, Workload};
 use reports::model::{Fact, Flag, Severity, Validity};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +39,7 @@ pub struct Part {
     buffer_bytes: Fact<f64>,
     max_segment_bytes: Option<Fact<f64>>,
     congestion_control: Option<Fact<String>>,
+    datagrams: Option<Datagrams>,
 }
 
 /// The roles of one end, each with its flows as a range of the test's connections.
@@ -85,6 +89,11 @@ pub fn run(
             &Shared::new(vitals, offset, count),
             observer,
         )
+        .inspect(|_| {
+            if starts_traffic(role) {
+                vitals.end();
+            }
+        })
         .map_err(|error| {
             // Only the first error is the cause; the others follow from the cut.
             let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,6 +122,11 @@ pub fn run(
     }
 }
 
+/// Whether a role starts traffic, rather than following that of the other side.
+fn starts_traffic(role: Role) -> bool {
+    matches!(role, Role::Request | Role::Send)
+}
+
 fn play(
     test: &Test,
     role: Role,
@@ -134,6 +148,8 @@ fn play(
         );
     }
     flag_request_to_stop(&mut totals.validity, shared);
+    let findings = shared.findings();
+    flag_findings(&mut totals.validity, &findings);
     let buffer_bytes = match role {
         Role::Request | Role::Send => flows[0].send_buffer_bytes(),
         Role::Respond | Role::Receive => flows[0].receive_buffer_bytes(),
@@ -144,6 +160,7 @@ fn play(
         flow_bytes: shared.flow_bytes(),
         buffer_bytes,
         max_segment_bytes,
+        datagrams: findings.datagrams,
         congestion_control: tcp.then(|| flows[0].congestion_control()),
     })
 }
@@ -158,18 +175,35 @@ fn flag_request_to_stop(validity: &mut Validity, shared: &Shared) {
     }
 }
 
+/// What the threads found out that bears on the numbers.
+fn flag_findings(validity: &mut Validity, findings: &Findings) {
+    if findings.end_lost {
+        let evidence = "all datagrams that say that a sender has ended were lost: the receiver's \
+                        window closed up to 0.5 s late, and its rates are too low by that";
+        validity.flag(Severity::Degraded, "end_lost", evidence);
+    }
+    let tally = findings.datagrams.unwrap_or_default();
+    if tally.unanswered > 0 {
+        let evidence = format!(
+            "{} of {} requests had no response within {} s and are in no percentile",
+            tally.unanswered,
+            tally.sent,
+            udp_rr::PATIENCE.as_secs()
+        );
+        validity.flag(Severity::Degraded, "unanswered_requests", evidence);
+    }
+}
+
 /// The code of the flag that the harness, too, gives a window that a signal ended.
 const INTERRUPTED: &str = "interrupted";
 
 /// How long a role works: who starts the traffic ends it; the other end follows.
 pub fn plan(test: &Test, role: Role) -> Plan {
     let warmup = Duration::from_secs_f64(test.omit_s);
-    let run = match (role, test.operations) {
-        (Role::Respond | Role::Receive, _) => Limit::UntilDone,
-        (Role::Request | Role::Send, Some(operations)) => Limit::Ops(operations),
-        (Role::Request | Role::Send, None) => {
-            Limit::Duration(Duration::from_secs_f64(test.duration_s))
-        }
+    let run = match (starts_traffic(role), test.operations) {
+        (false, _) => Limit::UntilDone,
+        (true, Some(operations)) => Limit::Ops(operations),
+        (true, None) => Limit::Duration(Duration::from_secs_f64(test.duration_s)),
     };
     Plan {
         threads: test.threads as usize,
@@ -204,6 +238,14 @@ fn workload(
             (none, length_bytes as usize)
         }
     };
+    if test.transport == Transport::Udp {
+        return match role {
+            Role::Request => Box::new(UdpRequester::new(flows, sizes, shared)),
+            Role::Respond => Box::new(UdpResponder::new(flows, sizes, shared)),
+            Role::Send => Box::new(UdpSender::new(flows, length, shared)),
+            Role::Receive => Box::new(UdpReceiver::new(flows, length, shared)),
+        };
+    }
     if flows.len() == 1 {
         let (index, flow) = flows.remove(0);
         return match role {
@@ -254,6 +296,7 @@ impl Part {
             buffer_bytes: self.buffer_bytes.clone(),
             max_segment_bytes: self.max_segment_bytes.clone(),
             congestion_control: self.congestion_control.clone(),
+            datagrams: self.datagrams,
         }
     }
 }

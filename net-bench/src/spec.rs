@@ -1,6 +1,6 @@
 //! The options of the cases, and the one struct that they become.
 
-use crate::client::Place;
+use crate::client::{Family, Place};
 use crate::control::Key;
 use crate::size;
 use crate::test::{
@@ -60,6 +60,12 @@ pub struct ServerArgs {
     /// Host that runs `net-bench serve` [default: a server inside this process, over loopback]
     #[arg(short = 'c', long = "connect", value_name = "HOST")]
     connect: Option<String>,
+    /// Use IPv4 only [default: whatever --connect resolves to, IPv4 without it]
+    #[arg(short = '4', long)]
+    ipv4: bool,
+    /// Use IPv6 only
+    #[arg(short = '6', long, conflicts_with = "ipv4")]
+    ipv6: bool,
     /// Port of the server's control channel
     #[arg(short = 'p', long, value_name = "PORT", default_value_t = DEFAULT_PORT,
           requires = "connect", value_parser = clap::value_parser!(u16).range(1..))]
@@ -89,6 +95,22 @@ pub struct TcpArgs {
     /// Leave Nagle's algorithm on, which holds small sends back [default: TCP_NODELAY]
     #[arg(long)]
     nagle: bool,
+}
+
+/// What the sockets of UDP cases are told.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sockets")]
+struct UdpArgs {
+    #[command(flatten)]
+    buffers: BufferArgs,
+    #[command(flatten)]
+    ip: IpArgs,
+}
+
+impl UdpArgs {
+    fn options(self) -> SocketOptions {
+        self.ip.options(self.buffers)
+    }
 }
 
 /// What every kind of socket can be told.
@@ -194,6 +216,15 @@ pub struct UnixRrArgs {
     socket: BufferArgs,
 }
 
+/// Options of `udp_rr`.
+#[derive(Debug, Clone, Args)]
+pub struct UdpRrArgs {
+    #[command(flatten)]
+    rr: RrArgs,
+    #[command(flatten)]
+    socket: UdpArgs,
+}
+
 /// Options of all request-response cases.
 #[derive(Debug, Clone, Args)]
 struct RrArgs {
@@ -209,7 +240,69 @@ struct RrArgs {
     output: OutputArgs,
 }
 
-/// Options of stream cases.
+/// Who sends in a stream.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Load")]
+struct DirectionArgs {
+    /// The server sends and the client receives [default: the client sends]
+    #[arg(short = 'R', long, conflicts_with = "bidir")]
+    reverse: bool,
+    /// Both send at once, each over --flows connections of its own [default: the client sends]
+    #[arg(long)]
+    bidir: bool,
+}
+
+impl DirectionArgs {
+    fn direction(&self) -> Direction {
+        match (self.reverse, self.bidir) {
+            (false, false) => Direction::Forward,
+            (true, _) => Direction::Reverse,
+            (false, true) => Direction::Bidirectional,
+        }
+    }
+}
+
+/// Options of `udp_stream`.
+#[derive(Debug, Clone, Args)]
+pub struct UdpStreamArgs {
+    /// Bytes of a datagram's payload; more than the path's MTU less 28 (IPv4) or 48 (IPv6) makes
+    /// fragments
+    #[arg(short = 'l', long, value_name = "SIZE", default_value = "1448",
+          value_parser = size::parse, help_heading = "Load")]
+    length: u64,
+    #[command(flatten)]
+    stream: DatagramArgs,
+}
+
+/// Options of `pps`.
+#[derive(Debug, Clone, Args)]
+pub struct PpsArgs {
+    /// Bytes of a datagram's payload; 18 make the smallest Ethernet frame over IPv4
+    #[arg(short = 'l', long, value_name = "SIZE", default_value = "18",
+          value_parser = size::parse, help_heading = "Load")]
+    length: u64,
+    #[command(flatten)]
+    stream: DatagramArgs,
+}
+
+/// Options of all streams of datagrams.
+#[derive(Debug, Clone, Args)]
+struct DatagramArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    flows: FlowArgs,
+    #[command(flatten)]
+    socket: UdpArgs,
+    #[command(flatten)]
+    direction: DirectionArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Options of `tcp_stream`.
 #[derive(Debug, Clone, Args)]
 pub struct StreamArgs {
     #[command(flatten)]
@@ -227,12 +320,8 @@ pub struct StreamArgs {
     #[arg(short = 'l', long, value_name = "SIZE", default_value = "128K",
           value_parser = size::parse, help_heading = "Load")]
     length: u64,
-    /// The server sends and the client receives [default: the client sends]
-    #[arg(short = 'R', long, conflicts_with = "bidir", help_heading = "Load")]
-    reverse: bool,
-    /// Both send at once, each over --flows connections of its own [default: the client sends]
-    #[arg(long, help_heading = "Load")]
-    bidir: bool,
+    #[command(flatten)]
+    direction: DirectionArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -350,7 +439,7 @@ impl Serialize for Spec {
             operations: test.operations,
             omit_s: test.omit_s,
             server: self.place.as_ref().map(|place| match place {
-                Place::InProcess => "in_process",
+                Place::InProcess { .. } => "in_process",
                 Place::Remote { .. } => "remote",
             }),
         };
@@ -361,11 +450,17 @@ impl Serialize for Spec {
 impl ServerArgs {
     /// Where the server is, and how long it may be silent.
     fn place(self) -> anyhow::Result<(Option<Place>, f64)> {
+        let family = match (self.ipv4, self.ipv6) {
+            (false, false) => Family::Any,
+            (true, _) => Family::V4,
+            (false, true) => Family::V6,
+        };
         let place = match self.connect {
-            None => Place::InProcess,
+            None => Place::InProcess { family },
             Some(host) => Place::Remote {
                 host,
                 port: self.port,
+                family,
                 key: Key::find(self.key_file.as_deref())?,
             },
         };
@@ -474,6 +569,16 @@ impl TcpRrArgs {
     }
 }
 
+impl UdpRrArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        self.rr.spec(Transport::Udp, self.socket.options())
+    }
+}
+
 impl UnixRrArgs {
     /// The spec of these options.
     ///
@@ -484,22 +589,53 @@ impl UnixRrArgs {
     }
 }
 
+impl DatagramArgs {
+    fn spec(self, length_bytes: u64) -> anyhow::Result<Spec> {
+        let kind = Kind {
+            transport: Transport::Udp,
+            shape: Shape::Stream {
+                length_bytes,
+                direction: self.direction.direction(),
+            },
+            engine: Engine::Plain,
+            socket: self.socket.options(),
+        };
+        let place = self.server.place()?;
+        spec(kind, &self.load, self.flows.counts(), place, self.output)
+    }
+}
+
+impl UdpStreamArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        self.stream.spec(self.length)
+    }
+}
+
+impl PpsArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        self.stream.spec(self.length)
+    }
+}
+
 impl StreamArgs {
     /// The spec of these options.
     ///
     /// # Errors
     /// [`Usage`], which names the option at fault.
     pub fn spec(self) -> anyhow::Result<Spec> {
-        let direction = match (self.reverse, self.bidir) {
-            (false, false) => Direction::Forward,
-            (true, _) => Direction::Reverse,
-            (false, true) => Direction::Bidirectional,
-        };
         let kind = Kind {
             transport: Transport::Tcp,
             shape: Shape::Stream {
                 length_bytes: self.length,
-                direction,
+                direction: self.direction.direction(),
             },
             engine: self.engine,
             socket: self.socket.options(),

@@ -5,6 +5,7 @@
 //! server has no flags of its own for any of it. Because a stranger may have written it, the server
 //! checks whatever it is sent with the same [`Test::check`] that checks a command line.
 
+use crate::workload::udp_stream::NUMBER_BYTES;
 use serde::{Deserialize, Serialize};
 
 /// Most flows of one test.
@@ -15,6 +16,8 @@ pub const MAX_THREADS: u32 = 128;
 pub const MAX_SECONDS: f64 = 86_400.0;
 /// Largest buffer of a stream, largest request and response, in bytes.
 pub const MAX_LENGTH: u64 = 64 << 20;
+/// Largest payload of a UDP datagram over IPv4, in bytes.
+pub const MAX_DATAGRAM: u64 = 65_507;
 /// Most buffer memory that one side spends on one test, in bytes.
 pub const MAX_MEMORY: u64 = 1 << 30;
 /// Most slices that a side reports.
@@ -60,6 +63,8 @@ pub struct Test {
 pub enum Transport {
     /// TCP over IPv4 or IPv6, whichever the control channel uses.
     Tcp,
+    /// UDP, likewise.
+    Udp,
     /// Stream sockets of the Unix domain, between processes of one machine.
     Unix,
 }
@@ -144,7 +149,13 @@ fn seconds(name: &str, value: f64, least: f64) -> Result<(), String> {
         .ok_or_else(|| format!("{name} {value}: from {least} to {MAX_SECONDS} seconds"))
 }
 
-fn length(name: &str, bytes: u64) -> Result<(), String> {
+fn length(name: &str, bytes: u64, transport: Transport) -> Result<(), String> {
+    if transport == Transport::Udp {
+        let fits = (1..=MAX_DATAGRAM).contains(&bytes);
+        return fits.then_some(()).ok_or_else(|| {
+            format!("{name} {bytes}: from 1 byte to {MAX_DATAGRAM}, which is all a datagram holds")
+        });
+    }
     let fits = (1..=MAX_LENGTH).contains(&bytes);
     fits.then_some(())
         .ok_or_else(|| format!("{name} {bytes}: from 1 byte to {MAX_LENGTH} (64M)"))
@@ -169,6 +180,8 @@ impl Test {
         match (self.transport, &self.shape) {
             (Transport::Tcp, Shape::RequestResponse { .. }) => "tcp_rr",
             (Transport::Tcp, Shape::Stream { .. }) => "tcp_stream",
+            (Transport::Udp, Shape::RequestResponse { .. }) => "udp_rr",
+            (Transport::Udp, Shape::Stream { .. }) => "udp_stream",
             (Transport::Unix, Shape::RequestResponse { .. }) => "unix_rr",
             (Transport::Unix, Shape::Stream { .. }) => "unix_stream",
         }
@@ -203,6 +216,9 @@ impl Test {
             ));
         }
         self.check_memory()?;
+        if self.engine == Engine::More && self.transport != Transport::Tcp {
+            return Err("--engine more: MSG_MORE gathers segments of TCP only".to_owned());
+        }
         self.socket.check(self.transport)
     }
 
@@ -224,15 +240,21 @@ impl Test {
                 request_bytes,
                 response_bytes,
             } => {
-                length("--request-size", request_bytes)?;
-                length("--response-size", response_bytes)?;
+                length("--request-size", request_bytes, self.transport)?;
+                length("--response-size", response_bytes, self.transport)?;
                 Ok(Buffers {
                     count: self.flows,
                     bytes: request_bytes + response_bytes,
                 })
             }
             Shape::Stream { length_bytes, .. } => {
-                length("--length", length_bytes)?;
+                length("--length", length_bytes, self.transport)?;
+                if self.transport == Transport::Udp && length_bytes < NUMBER_BYTES as u64 {
+                    return Err(format!(
+                        "--length {length_bytes}: a numbered datagram has at least {NUMBER_BYTES} \
+                         bytes"
+                    ));
+                }
                 Ok(Buffers {
                     count: self.threads,
                     bytes: length_bytes,
@@ -350,6 +372,24 @@ mod tests {
             ("--nagle", |t| {
                 t.transport = Transport::Unix;
                 t.socket.nagle = true;
+            }),
+            ("--length", |t| {
+                t.transport = Transport::Udp;
+                t.shape = Shape::Stream {
+                    length_bytes: 7,
+                    direction: Direction::Forward,
+                };
+            }),
+            ("--request-size", |t| {
+                t.transport = Transport::Udp;
+                t.shape = Shape::RequestResponse {
+                    request_bytes: 65_508,
+                    response_bytes: 1,
+                };
+            }),
+            ("--engine", |t| {
+                t.transport = Transport::Udp;
+                t.engine = Engine::More;
             }),
             ("--dscp", |t| {
                 t.transport = Transport::Unix;

@@ -9,6 +9,7 @@ use net_bench::control::message::{Leg, Ready, Reply, Request, Role};
 use net_bench::control::{Channel, ControlError, Key};
 use net_bench::test::{Direction, Engine, Shape, SocketOptions, Test, Transport};
 use net_bench::transport::rendezvous::{DataAddress, flow_of, preamble};
+use net_bench::workload::sequence::Datagrams;
 use reports::model::{Fact, Work};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -71,6 +72,7 @@ fn replies() -> Vec<Reply> {
         buffer_bytes: Fact::Known(1.0),
         max_segment_bytes: Some(Fact::unavailable("no")),
         congestion_control: Some(Fact::Known("cubic".to_owned())),
+        datagrams: Some(Datagrams::default()),
     };
     let ready = Ready {
         data: DataAddress::Port(4000),
@@ -79,6 +81,7 @@ fn replies() -> Vec<Reply> {
     };
     vec![
         Reply::Go,
+        Reply::Ended,
         Reply::Ready(Box::new(ready)),
         Reply::Done(vec![leg]),
         Reply::Failed {

@@ -20,6 +20,14 @@ fn assert_usage(arguments: &[&str], words: &[&str]) {
 fn impossible_values_are_refused_by_name() {
     let table: &[(&[&str], &[&str])] = &[
         (&["tcp_rr", "--frobnicate"], &["--frobnicate"]),
+        (&["udp_stream", "-l", "7"], &["--length 7", "8 bytes"]),
+        (&["udp_stream", "-l", "65508"], &["--length 65508", "65507"]),
+        (
+            &["udp_rr", "--request-size", "64K"],
+            &["--request-size", "65507"],
+        ),
+        (&["udp_rr", "-C", "cubic"], &["-C"]),
+        (&["tcp_rr", "-4", "-6"], &["--ipv4", "--ipv6"]),
         (&["udp_everything"], &["udp_everything"]),
         (&["tcp_stream", "-l", "0"], &["--length 0", "64M"]),
         (&["tcp_stream", "-l", "65M"], &["--length", "64M"]),

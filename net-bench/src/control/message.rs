@@ -2,11 +2,13 @@
 //!
 //! The client sends one [`Request::Test`]; the server answers [`Reply::Ready`] with the address and
 //! the token of the data connections, then [`Reply::Go`] when all of them stand, and at the end
-//! [`Reply::Done`] with what it measured. The client may send [`Request::Stop`] in between. At any
-//! time the server may send [`Reply::Failed`], which is its last word.
+//! [`Reply::Done`] with what it measured. The client may send [`Request::Stop`] in between. Over UDP
+//! each side says when it starts no more traffic ([`Request::Ended`], [`Reply::Ended`]). At any time
+//! the server may send [`Reply::Failed`], which is its last word.
 
 use crate::test::Test;
 use crate::transport::rendezvous::{DataAddress, Token};
+use crate::workload::sequence::Datagrams;
 use reports::host::Host;
 use reports::model::{Fact, Flag, Interval, Work};
 use serde::{Deserialize, Serialize};
@@ -19,6 +21,8 @@ pub enum Request {
     Test(Test),
     /// Stop sending: the client was told to end early.
     Stop,
+    /// The client starts no more traffic; of transports that cannot say it themselves.
+    Ended,
 }
 
 /// What a server may say.
@@ -29,6 +33,8 @@ pub enum Reply {
     Ready(Box<Ready>),
     /// All of them stand, and the server's threads start.
     Go,
+    /// The server starts no more traffic; of transports that cannot say it themselves.
+    Ended,
     /// The server's part is over.
     Done(Vec<Leg>),
     /// The server's part failed, or never began.
@@ -90,6 +96,8 @@ pub struct Leg {
     pub max_segment_bytes: Option<Fact<f64>>,
     /// The congestion control of the first flow; of TCP only.
     pub congestion_control: Option<Fact<String>>,
+    /// What became of its datagrams; of UDP only.
+    pub datagrams: Option<Datagrams>,
 }
 
 /// More operations or bytes than any machine moves in a day; sums of them do not overflow.
@@ -107,7 +115,8 @@ impl Leg {
         let mut all = amounts
             .into_iter()
             .chain(of_slices)
-            .chain(self.flow_bytes.iter().copied());
+            .chain(self.flow_bytes.iter().copied())
+            .chain(self.datagrams.iter().flat_map(Datagrams::counts));
         if let Some(amount) = all.find(|&amount| amount > MAX_AMOUNT) {
             return Err(format!(
                 "{amount} operations or bytes in the role {:?}",
@@ -163,6 +172,7 @@ mod tests {
             buffer_bytes: Fact::Known(1.0),
             max_segment_bytes: None,
             congestion_control: None,
+            datagrams: None,
         };
         assert_eq!(leg.check(), Ok(()));
         type Spoil = fn(&mut Leg);

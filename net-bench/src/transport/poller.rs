@@ -4,6 +4,7 @@ use super::socket::SocketFlow;
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use std::time::Duration;
 
 /// What a flow waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,27 +85,38 @@ impl Poller {
     /// What the kernel says.
     #[inline]
     pub fn next_ready(&mut self) -> anyhow::Result<usize> {
-        if self.next == self.ready {
-            self.wait()?;
+        while self.next == self.ready {
+            // Without a timeout: the watcher wakes us if nothing moves any more.
+            self.wait(EpollTimeout::NONE)?;
         }
-        let index = self.events[self.next].data() as usize;
-        self.next += 1;
-        Ok(index)
+        Ok(self.take())
     }
 
-    fn wait(&mut self) -> anyhow::Result<()> {
-        loop {
-            // Without a timeout: the watcher wakes us if nothing moves any more.
-            match self.epoll.wait(&mut self.events, EpollTimeout::NONE) {
-                Ok(ready) => {
-                    (self.next, self.ready) = (0, ready);
-                    if ready > 0 {
-                        return Ok(());
-                    }
-                }
-                Err(Errno::EINTR) => {}
-                Err(error) => return Err(error).context("cannot wait for flows"),
-            }
+    /// The next flow that can go on, or `None` if there is none for `patience`, or a signal came.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    #[inline]
+    pub fn next_ready_within(&mut self, patience: Duration) -> anyhow::Result<Option<usize>> {
+        if self.next == self.ready {
+            self.wait(EpollTimeout::try_from(patience).unwrap_or(EpollTimeout::MAX))?;
         }
+        Ok((self.next < self.ready).then(|| self.take()))
+    }
+
+    #[inline]
+    fn take(&mut self) -> usize {
+        let index = self.events[self.next].data() as usize;
+        self.next += 1;
+        index
+    }
+
+    fn wait(&mut self, timeout: EpollTimeout) -> anyhow::Result<()> {
+        match self.epoll.wait(&mut self.events, timeout) {
+            Ok(ready) => (self.next, self.ready) = (0, ready),
+            Err(Errno::EINTR) => (self.next, self.ready) = (0, 0),
+            Err(error) => return Err(error).context("cannot wait for flows"),
+        }
+        Ok(())
     }
 }

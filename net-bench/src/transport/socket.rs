@@ -1,6 +1,6 @@
-//! Sockets that carry a stream of bytes: TCP and the Unix domain.
+//! Sockets that carry data: streams of TCP and the Unix domain, connected sockets of UDP.
 //!
-//! They have no timeouts of their own: a receive timeout makes the kernel arm and disarm a timer
+//! Streams have no timeouts of their own: a receive timeout makes the kernel arm and disarm a timer
 //! for every wait, which costs a percent of a round trip on loopback. The watcher beside the run
 //! sees that nothing moves any more and cuts the flows (see [`crate::attend`]).
 
@@ -15,11 +15,16 @@ use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// One end of a connection that carries data. Clones share the socket.
 #[derive(Debug, Clone)]
 pub struct SocketFlow {
     socket: Arc<Socket>,
+    /// Whether this side ended receiving. A non-blocking UDP socket does not say so: the kernel
+    /// reports it ready for ever, and every receive as one to be tried again.
+    closed: Arc<AtomicBool>,
     peer: Arc<str>,
     send_flags: libc::c_int,
 }
@@ -33,6 +38,7 @@ impl SocketFlow {
         socket.set_nonblocking(false)?;
         Ok(Self {
             socket: Arc::new(socket),
+            closed: Arc::default(),
             peer: peer.into(),
             send_flags: libc::MSG_NOSIGNAL,
         })
@@ -63,8 +69,26 @@ impl SocketFlow {
     /// Ends both directions at once, so that whoever waits on the flow wakes up with an error or
     /// an end.
     pub fn cut(&self) {
+        self.closed.store(true, Ordering::Relaxed);
         // A flow that is already gone needs no cutting.
         let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    /// Ends receiving only: what has come can still be read, and then comes the end. For flows
+    /// whose peer cannot say that it has ended.
+    pub fn hang_up(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        let _ = self.socket.shutdown(Shutdown::Read);
+    }
+
+    /// Waits at most so long for something to receive.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_receive_timeout(&self, patience: Duration) -> anyhow::Result<()> {
+        self.socket
+            .set_read_timeout(Some(patience))
+            .with_context(|| format!("flow to {}: cannot set a receive timeout", self.peer))
     }
 
     /// Switches between waiting and not waiting for the kernel.
@@ -99,7 +123,10 @@ impl SocketFlow {
     pub fn try_receive(&self, buffer: &mut [u8]) -> anyhow::Result<Option<usize>> {
         match (&*self.socket).read(buffer) {
             Ok(count) => Ok(Some(count)),
-            Err(error) if is_transient(&error) => Ok(None),
+            Err(error) if is_transient(&error) => {
+                let closed = self.closed.load(Ordering::Relaxed);
+                Ok(closed.then_some(0))
+            }
             Err(error) => Err(self.failed("receiving from", &error)),
         }
     }
@@ -152,6 +179,10 @@ impl SocketFlow {
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
                 anyhow::anyhow!("{doing} {peer}: the peer closed the connection ({error})")
             }
+            // On a connected UDP socket: the peer's machine says that nobody listens there.
+            ErrorKind::ConnectionRefused => {
+                anyhow::anyhow!("{doing} {peer}: the peer closed its socket ({error})")
+            }
             _ => anyhow::anyhow!("{doing} {peer}: {error}"),
         }
     }
@@ -163,8 +194,10 @@ impl AsFd for SocketFlow {
     }
 }
 
+/// Errors after which the same call is tried again: not now, a signal, a device's queue is full.
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+        || error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
 impl Flow for SocketFlow {
