@@ -54,7 +54,10 @@ pub const CASES: &[Row] = &[
                 have 1 byte by default, as netperf's TCP_RR, and transactions_per_s is netperf's \
                 transaction rate. half_round_trip_ns is the mean of half a round trip, which is \
                 sockperf's ping-pong latency; sockperf's default message has 14 bytes. One flow \
-                per thread uses blocking calls, several use epoll.",
+                per thread uses blocking calls, several use epoll. With --rate the loop is open: \
+                requests go by a schedule, several may be outstanding on a flow, and round_trip_ns \
+                runs from when a request was meant to go (as sockperf's under-load does not, and \
+                wrk2 does); a schedule is missed when a request goes after the next was due.",
             probe: probe_tcp,
             run: run_rr,
         },
@@ -185,7 +188,7 @@ fn run_null(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement>
 }
 
 fn run_rr(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
-    metrics::request_response(&run_with_server(spec, observer)?)
+    metrics::request_response(&spec.test, &run_with_server(spec, observer)?)
 }
 
 fn run_stream(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {

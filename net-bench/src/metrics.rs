@@ -2,13 +2,15 @@
 
 use crate::client::Finished;
 use crate::control::message::{Leg, Role};
-use crate::test::Direction;
+use crate::test::{Arrival, Direction, Test};
+use crate::workload::open_rr::Schedule;
 use anyhow::Context;
 use reports::measure::{
     Histogram, Totals, histogram_record, latency_metrics, percentile, rate_metrics,
 };
 use reports::model::{
-    Aggregation, Direction as Better, Fact, Interval, Measurement, Metric, Unit, Validity, Work,
+    Aggregation, Direction as Better, Fact, Interval, Measurement, Metric, Severity, Unit,
+    Validity, Work,
 };
 use serde_json::{Map, Value, json};
 
@@ -100,7 +102,7 @@ pub fn null(totals: &Totals) -> Measurement {
 ///
 /// # Errors
 /// The server did not report its part.
-pub fn request_response(finished: &Finished) -> anyhow::Result<Measurement> {
+pub fn request_response(test: &Test, finished: &Finished) -> anyhow::Result<Measurement> {
     let part = finished
         .parts
         .iter()
@@ -118,6 +120,9 @@ pub fn request_response(finished: &Finished) -> anyhow::Result<Measurement> {
     measurement.metrics.extend(segment("", &requester));
     measurement.metrics.extend(unanswered(&requester));
     measurement.facts = facts(&requester);
+    if let (Some(arrival), Some(kept)) = (&test.arrival, &requester.schedule) {
+        open_loop(&mut measurement, arrival, kept, &part.totals);
+    }
     measurement.verified = verified(&[&requester, responder]);
     add_flags(
         &mut measurement.validity,
@@ -125,6 +130,61 @@ pub fn request_response(finished: &Finished) -> anyhow::Result<Measurement> {
         finished.host.is_some(),
     );
     Ok(measurement)
+}
+
+/// Adds what an open loop is judged by: what was offered and what was achieved of it.
+fn open_loop(measurement: &mut Measurement, arrival: &Arrival, kept: &Schedule, totals: &Totals) {
+    for histogram in &mut measurement.histograms {
+        histogram.co_corrected = true;
+    }
+    let done = totals.work.ops;
+    let offered = arrival.rate_per_s * totals.elapsed_s;
+    let achieved = done as f64 / offered;
+    let metric = |name, unit, better, value, n| {
+        Metric::new(name, Aggregation::Total, unit, better, value, n)
+    };
+    let (neutral, lower, higher) = (
+        Better::Neutral,
+        Better::LowerIsBetter,
+        Better::HigherIsBetter,
+    );
+    measurement.metrics.extend([
+        metric(
+            "offered_per_s",
+            Unit::PerSecond,
+            neutral,
+            arrival.rate_per_s,
+            done,
+        ),
+        metric("achieved_ratio", Unit::Ratio, higher, achieved, done).headline(),
+        metric(
+            "missed_schedules",
+            Unit::Count,
+            lower,
+            kept.missed as f64,
+            kept.sent,
+        ),
+        metric(
+            "unsent_requests",
+            Unit::Count,
+            lower,
+            kept.unsent as f64,
+            kept.sent,
+        ),
+    ]);
+    // Chance alone moves the count of a Poisson process by its root; four of them are beyond doubt.
+    let tolerance = (4.0 / offered.sqrt()).max(0.01);
+    if achieved < 1.0 - tolerance {
+        let evidence = format!(
+            "{:.1} % of the offered {} requests per second were answered: the latencies are those \
+             of a growing queue, and those of the requests that still waited are missing",
+            achieved * 100.0,
+            arrival.rate_per_s
+        );
+        measurement
+            .validity
+            .flag(Severity::Degraded, "saturated", evidence);
+    }
 }
 
 /// Requests without a response, where that is possible.

@@ -6,10 +6,11 @@ use crate::test::{Direction, MAX_INTERVALS, Shape, Test, Transport};
 use crate::transport::socket::SocketFlow;
 use crate::workload::many_rr::{ManyRequester, ManyResponder};
 use crate::workload::many_stream::{ManyReceiver, ManySender};
+use crate::workload::open_rr::{OpenRequester, Schedule};
 use crate::workload::rr::{Requester, Responder, Sizes};
 use crate::workload::sequence::Datagrams;
 use crate::workload::stream::{Receiver, Sender};
-use crate::workload::udp_rr::{self, UdpRequester, UdpResponder};
+use crate::workload::udp_rr::{UdpRequester, UdpResponder};
 use crate::workload::udp_stream::{UdpReceiver, UdpSender};
 use crate::workload::{Findings, Shared, Vitals};
 use reports::measure::{self, Limit, Observer, Plan, Silent, Totals, Workload};
@@ -40,6 +41,7 @@ pub struct Part {
     max_segment_bytes: Option<Fact<f64>>,
     congestion_control: Option<Fact<String>>,
     datagrams: Option<Datagrams>,
+    schedule: Option<Schedule>,
 }
 
 /// The roles of one end, each with its flows as a range of the test's connections.
@@ -161,6 +163,7 @@ fn play(
         buffer_bytes,
         max_segment_bytes,
         datagrams: findings.datagrams,
+        schedule: findings.schedule,
         congestion_control: tcp.then(|| flows[0].congestion_control()),
     })
 }
@@ -185,10 +188,8 @@ fn flag_findings(validity: &mut Validity, findings: &Findings) {
     let tally = findings.datagrams.unwrap_or_default();
     if tally.unanswered > 0 {
         let evidence = format!(
-            "{} of {} requests had no response within {} s and are in no percentile",
-            tally.unanswered,
-            tally.sent,
-            udp_rr::PATIENCE.as_secs()
+            "{} of {} requests had no response in time and are in no percentile",
+            tally.unanswered, tally.sent
         );
         validity.flag(Severity::Degraded, "unanswered_requests", evidence);
     }
@@ -238,6 +239,9 @@ fn workload(
             (none, length_bytes as usize)
         }
     };
+    if let (Role::Request, Some(arrival)) = (role, &test.arrival) {
+        return Box::new(OpenRequester::new(test, arrival, flows, sizes, shared));
+    }
     if test.transport == Transport::Udp {
         return match role {
             Role::Request => Box::new(UdpRequester::new(flows, sizes, shared)),
@@ -297,6 +301,7 @@ impl Part {
             max_segment_bytes: self.max_segment_bytes.clone(),
             congestion_control: self.congestion_control.clone(),
             datagrams: self.datagrams,
+            schedule: self.schedule,
         }
     }
 }
@@ -317,6 +322,7 @@ mod tests {
                 transport: Transport::Tcp,
                 engine: Engine::Plain,
                 socket: SocketOptions::default(),
+                arrival: None,
                 shape: Shape::Stream {
                     length_bytes: 1,
                     direction,

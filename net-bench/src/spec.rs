@@ -4,7 +4,8 @@ use crate::client::{Family, Place};
 use crate::control::Key;
 use crate::size;
 use crate::test::{
-    Direction, Engine, MAX_SECONDS, MAX_THREADS, Shape, SocketOptions, Test, Transport,
+    Arrival, Direction, Engine, MAX_SECONDS, MAX_THREADS, Process, Shape, SocketOptions, Test,
+    Transport,
 };
 use clap::Args;
 use reports::host::Host;
@@ -166,6 +167,39 @@ impl BufferArgs {
     }
 }
 
+/// When requests go.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Load")]
+struct ArrivalArgs {
+    /// Open loop: N requests per second over all flows, whether or not earlier ones were answered;
+    /// latency counts from when a request was meant to go [default: one outstanding per flow]
+    #[arg(long, value_name = "N")]
+    rate: Option<f64>,
+    /// How the requests of an open loop are spread over time
+    #[arg(long, value_enum, default_value_t, requires = "rate")]
+    arrival: Process,
+    /// What the random numbers of --arrival poisson begin with [default: drawn, and in the report]
+    #[arg(long, value_name = "N", requires = "rate")]
+    seed: Option<u64>,
+}
+
+impl ArrivalArgs {
+    fn arrival(&self) -> anyhow::Result<Option<Arrival>> {
+        let Some(rate_per_s) = self.rate else {
+            return Ok(None);
+        };
+        let seed = match self.seed {
+            Some(seed) => seed,
+            None => u64::from(getrandom::u32()?),
+        };
+        Ok(Some(Arrival {
+            rate_per_s,
+            process: self.arrival,
+            seed,
+        }))
+    }
+}
+
 /// The sizes of request and response.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Load")]
@@ -234,6 +268,8 @@ struct RrArgs {
     load: LoadArgs,
     #[command(flatten)]
     flows: FlowArgs,
+    #[command(flatten)]
+    arrival: ArrivalArgs,
     #[command(flatten)]
     sizes: SizeArgs,
     #[command(flatten)]
@@ -350,6 +386,10 @@ struct Params {
     engine: Option<Engine>,
     #[serde(flatten)]
     socket: SocketParams,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arrival: Option<Process>,
     flows: u32,
     threads: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -433,6 +473,8 @@ impl Serialize for Spec {
             shape: ShapeParams::from(&test.shape),
             engine: matches!(test.shape, Shape::Stream { .. }).then_some(test.engine),
             socket: SocketParams::from(&test.socket),
+            rate_per_s: test.arrival.as_ref().map(|arrival| arrival.rate_per_s),
+            arrival: test.arrival.as_ref().map(|arrival| arrival.process),
             flows: test.flows,
             threads: test.threads,
             duration_s: timed.then_some(test.duration_s),
@@ -474,6 +516,7 @@ struct Kind {
     shape: Shape,
     engine: Engine,
     socket: SocketOptions,
+    arrival: Option<Arrival>,
 }
 
 /// Puts the pieces together and checks them as a whole.
@@ -494,6 +537,7 @@ fn spec(
         shape: kind.shape,
         engine: kind.engine,
         socket: kind.socket,
+        arrival: kind.arrival,
         flows,
         threads: threads.unwrap_or(default_threads),
         duration_s: load.time,
@@ -539,6 +583,7 @@ impl NullArgs {
             shape: self.sizes.shape(),
             engine: Engine::Plain,
             socket: SocketOptions::default(),
+            arrival: None,
         };
         let threads = (self.threads, Some(self.threads));
         let nowhere = (None, NO_TIMEOUT_S);
@@ -553,6 +598,7 @@ impl RrArgs {
             shape: self.sizes.shape(),
             engine: Engine::Plain,
             socket,
+            arrival: self.arrival.arrival()?,
         };
         let place = self.server.place()?;
         spec(kind, &self.load, self.flows.counts(), place, self.output)
@@ -599,6 +645,7 @@ impl DatagramArgs {
             },
             engine: Engine::Plain,
             socket: self.socket.options(),
+            arrival: None,
         };
         let place = self.server.place()?;
         spec(kind, &self.load, self.flows.counts(), place, self.output)
@@ -639,6 +686,7 @@ impl StreamArgs {
             },
             engine: self.engine,
             socket: self.socket.options(),
+            arrival: None,
         };
         let place = self.server.place()?;
         spec(kind, &self.load, self.flows.counts(), place, self.output)

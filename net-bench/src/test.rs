@@ -22,6 +22,10 @@ pub const MAX_DATAGRAM: u64 = 65_507;
 pub const MAX_MEMORY: u64 = 1 << 30;
 /// Most slices that a side reports.
 pub const MAX_INTERVALS: usize = 10_000;
+/// Fewest requests per second of an open loop.
+const MIN_RATE: f64 = 0.01;
+/// Most requests per second of an open loop.
+const MAX_RATE: f64 = 1e8;
 /// Longest name of a congestion control, as the kernel has it.
 const MAX_CONGESTION_NAME: usize = 15;
 /// Largest differentiated services code point: it has six bits.
@@ -41,6 +45,8 @@ pub struct Test {
     pub engine: Engine,
     /// What its sockets are told.
     pub socket: SocketOptions,
+    /// When requests go; absent where each waits for the response to the one before.
+    pub arrival: Option<Arrival>,
     /// Connections; in each direction, where data goes both ways at once.
     pub flows: u32,
     /// Threads on each side; in each direction, likewise.
@@ -87,6 +93,29 @@ pub enum Shape {
         /// Who sends.
         direction: Direction,
     },
+}
+
+/// When requests go, in an open loop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arrival {
+    /// Requests per second, over all flows.
+    pub rate_per_s: f64,
+    /// How they are spread.
+    pub process: Process,
+    /// What the random numbers begin with.
+    pub seed: u64,
+}
+
+/// How the requests of an open loop are spread over time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Process {
+    /// At equal distances
+    #[default]
+    Const,
+    /// Independently of each other: the distances are exponential
+    Poisson,
 }
 
 /// Who sends in a stream.
@@ -219,7 +248,35 @@ impl Test {
         if self.engine == Engine::More && self.transport != Transport::Tcp {
             return Err("--engine more: MSG_MORE gathers segments of TCP only".to_owned());
         }
+        self.check_arrival()?;
         self.socket.check(self.transport)
+    }
+
+    fn check_arrival(&self) -> Result<(), String> {
+        let Some(arrival) = &self.arrival else {
+            return Ok(());
+        };
+        let Shape::RequestResponse {
+            request_bytes,
+            response_bytes,
+        } = self.shape
+        else {
+            return Err("--rate: only requests go by a schedule".to_owned());
+        };
+        if !(MIN_RATE..=MAX_RATE).contains(&arrival.rate_per_s) {
+            return Err(format!(
+                "--rate {}: from {MIN_RATE} to {MAX_RATE} requests per second",
+                arrival.rate_per_s
+            ));
+        }
+        if self.transport == Transport::Udp && request_bytes.min(response_bytes) < 8 {
+            return Err(
+                "--rate over UDP: the number that tells which request a response belongs to takes \
+                 8 bytes: --request-size 8 --response-size 8, or more"
+                    .to_owned(),
+            );
+        }
+        Ok(())
     }
 
     fn check_memory(&self) -> Result<(), String> {
@@ -327,6 +384,7 @@ mod tests {
             },
             engine: Engine::Plain,
             socket: SocketOptions::default(),
+            arrival: None,
             flows: 2,
             threads: 2,
             duration_s: 1.0,
@@ -386,6 +444,21 @@ mod tests {
                     request_bytes: 65_508,
                     response_bytes: 1,
                 };
+            }),
+            ("--rate", |t| {
+                t.arrival = Some(Arrival {
+                    rate_per_s: f64::NAN,
+                    process: Process::Const,
+                    seed: 0,
+                });
+            }),
+            ("--request-size 8", |t| {
+                t.transport = Transport::Udp;
+                t.arrival = Some(Arrival {
+                    rate_per_s: 1.0,
+                    process: Process::Const,
+                    seed: 0,
+                });
             }),
             ("--engine", |t| {
                 t.transport = Transport::Udp;

@@ -2,10 +2,11 @@
 //!
 //! One flow per thread is served by blocking calls and nothing else, because that is the shortest
 //! path through the kernel; several flows per thread take turns under epoll ([`many_rr`],
-//! [`many_stream`]). Datagrams need counting instead of order ([`udp_rr`], [`udp_stream`]).
+//! [`many_stream`]). [`open_rr`] keeps a schedule instead of waiting. Datagrams need counting instead of order ([`udp_rr`], [`udp_stream`]).
 
 pub mod many_rr;
 pub mod many_stream;
+pub mod open_rr;
 pub mod pattern;
 pub mod rr;
 pub mod sequence;
@@ -13,6 +14,7 @@ pub mod stream;
 pub mod udp_rr;
 pub mod udp_stream;
 
+use open_rr::Schedule;
 use sequence::Datagrams;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -94,6 +96,8 @@ pub struct Shared {
 pub struct Findings {
     /// What became of its datagrams, where there are any.
     pub datagrams: Option<Datagrams>,
+    /// How its schedule was kept, where it has one.
+    pub schedule: Option<Schedule>,
     /// Whether a receiver never heard that its sender ended.
     pub end_lost: bool,
 }
@@ -113,6 +117,11 @@ impl Shared {
     /// Adds a thread's datagrams to those of its role.
     pub fn report_datagrams(&self, tally: Datagrams) {
         *self.findings_mut().datagrams.get_or_insert_default() += tally;
+    }
+
+    /// Adds how a thread kept its schedule to its role's.
+    pub fn report_schedule(&self, schedule: Schedule) {
+        *self.findings_mut().schedule.get_or_insert_default() += schedule;
     }
 
     /// Notes that a receiver never heard that its sender ended.

@@ -7,8 +7,9 @@ use net_bench::control::frame::{self, Sealer};
 use net_bench::control::handshake::{SERVER_HELLO_BYTES, check_prefix, client_hello};
 use net_bench::control::message::{Leg, Ready, Reply, Request, Role};
 use net_bench::control::{Channel, ControlError, Key};
-use net_bench::test::{Direction, Engine, Shape, SocketOptions, Test, Transport};
+use net_bench::test::{Arrival, Direction, Engine, Process, Shape, SocketOptions, Test, Transport};
 use net_bench::transport::rendezvous::{DataAddress, flow_of, preamble};
+use net_bench::workload::open_rr::Schedule;
 use net_bench::workload::sequence::Datagrams;
 use reports::model::{Fact, Work};
 use std::io::{Read, Write};
@@ -45,6 +46,11 @@ fn test() -> Test {
             segment_bytes: Some(1448),
             pacing_bytes_per_s: Some(125_000_000),
         },
+        arrival: Some(Arrival {
+            rate_per_s: 1e4,
+            process: Process::Poisson,
+            seed: 3,
+        }),
         shape: Shape::Stream {
             length_bytes: 131_072,
             direction: Direction::Bidirectional,
@@ -73,6 +79,7 @@ fn replies() -> Vec<Reply> {
         max_segment_bytes: Some(Fact::unavailable("no")),
         congestion_control: Some(Fact::Known("cubic".to_owned())),
         datagrams: Some(Datagrams::default()),
+        schedule: Some(Schedule::default()),
     };
     let ready = Ready {
         data: DataAddress::Port(4000),

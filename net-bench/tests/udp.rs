@@ -141,6 +141,7 @@ fn reverse_stream() -> Test {
         },
         engine: Engine::Plain,
         socket: SocketOptions::default(),
+        arrival: None,
         flows: 1,
         threads: 1,
         duration_s: 1.0,

@@ -20,6 +20,20 @@ fn assert_usage(arguments: &[&str], words: &[&str]) {
 fn impossible_values_are_refused_by_name() {
     let table: &[(&[&str], &[&str])] = &[
         (&["tcp_rr", "--frobnicate"], &["--frobnicate"]),
+        (
+            &["tcp_rr", "--rate", "0"],
+            &["--rate 0", "requests per second"],
+        ),
+        (&["tcp_rr", "--rate", "nan"], &["--rate NaN"]),
+        (&["tcp_rr", "--arrival", "poisson"], &["--rate"]),
+        (
+            &["tcp_rr", "--rate", "1", "--arrival", "sometimes"],
+            &["--arrival", "poisson"],
+        ),
+        (
+            &["udp_rr", "--rate", "10"],
+            &["--rate over UDP", "--request-size 8"],
+        ),
         (&["udp_stream", "-l", "7"], &["--length 7", "8 bytes"]),
         (&["udp_stream", "-l", "65508"], &["--length 65508", "65507"]),
         (

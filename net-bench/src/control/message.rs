@@ -8,6 +8,7 @@
 
 use crate::test::Test;
 use crate::transport::rendezvous::{DataAddress, Token};
+use crate::workload::open_rr::Schedule;
 use crate::workload::sequence::Datagrams;
 use reports::host::Host;
 use reports::model::{Fact, Flag, Interval, Work};
@@ -98,6 +99,8 @@ pub struct Leg {
     pub congestion_control: Option<Fact<String>>,
     /// What became of its datagrams; of UDP only.
     pub datagrams: Option<Datagrams>,
+    /// How its schedule was kept; of open loops only.
+    pub schedule: Option<Schedule>,
 }
 
 /// More operations or bytes than any machine moves in a day; sums of them do not overflow.
@@ -116,7 +119,8 @@ impl Leg {
             .into_iter()
             .chain(of_slices)
             .chain(self.flow_bytes.iter().copied())
-            .chain(self.datagrams.iter().flat_map(Datagrams::counts));
+            .chain(self.datagrams.iter().flat_map(Datagrams::counts))
+            .chain(self.schedule.iter().flat_map(Schedule::counts));
         if let Some(amount) = all.find(|&amount| amount > MAX_AMOUNT) {
             return Err(format!(
                 "{amount} operations or bytes in the role {:?}",
@@ -148,6 +152,7 @@ mod tests {
             },
             engine: Engine::Plain,
             socket: SocketOptions::default(),
+            arrival: None,
             flows: 2,
             threads: 2,
             duration_s: 1.0,
@@ -173,6 +178,7 @@ mod tests {
             max_segment_bytes: None,
             congestion_control: None,
             datagrams: None,
+            schedule: None,
         };
         assert_eq!(leg.check(), Ok(()));
         type Spoil = fn(&mut Leg);

@@ -4,6 +4,7 @@ use super::socket::SocketFlow;
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 /// What a flow waits for.
@@ -31,6 +32,13 @@ pub struct Poller {
     events: Vec<EpollEvent>,
     next: usize,
     ready: usize,
+}
+
+impl AsFd for Poller {
+    /// The set itself, which is readable when a flow can go on.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.0.as_fd()
+    }
 }
 
 impl Poller {

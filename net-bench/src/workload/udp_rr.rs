@@ -12,7 +12,7 @@ use reports::model::Work;
 use std::time::Duration;
 
 /// When a request counts as unanswered.
-pub const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One end of one flow.
 struct Lane {

@@ -10,7 +10,12 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// # Errors
 /// What the kernel says.
 pub fn set_max_pacing_rate(socket: BorrowedFd<'_>, bytes_per_s: u64) -> io::Result<()> {
-    set(socket, libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, bytes_per_s)
+    set(
+        socket,
+        libc::SOL_SOCKET,
+        libc::SO_MAX_PACING_RATE,
+        bytes_per_s,
+    )
 }
 
 /// The rate at which the kernel paces the socket, in bytes per second; `u64::MAX` where it does not.
@@ -19,7 +24,12 @@ pub fn set_max_pacing_rate(socket: BorrowedFd<'_>, bytes_per_s: u64) -> io::Resu
 /// What the kernel says.
 pub fn max_pacing_rate(socket: BorrowedFd<'_>) -> io::Result<u64> {
     let mut rate = 0;
-    let length = get(socket, libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, &mut rate)?;
+    let length = get(
+        socket,
+        libc::SOL_SOCKET,
+        libc::SO_MAX_PACING_RATE,
+        &mut rate,
+    )?;
     // A kernel that answers with 32 bits has filled the low half; its "unlimited" is all ones.
     let unlimited = length == 4 && rate == u64::from(u32::MAX);
     Ok(if unlimited { u64::MAX } else { rate })

@@ -181,6 +181,7 @@ mod tests {
             },
             engine: Engine::Plain,
             socket: SocketOptions::default(),
+            arrival: None,
             flows,
             threads: 1,
             duration_s: 1.0,
