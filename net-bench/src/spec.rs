@@ -250,6 +250,65 @@ pub struct UnixRrArgs {
     socket: BufferArgs,
 }
 
+/// Options of `tcp_crr`.
+#[derive(Debug, Clone, Args)]
+pub struct CrrArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    load: LoadArgs,
+    /// Threads on each side, each with one connection at a time
+    #[arg(
+        short = 'T',
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        help_heading = "Load"
+    )]
+    threads: u32,
+    #[command(flatten)]
+    sizes: SizeArgs,
+    #[command(flatten)]
+    socket: TcpArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Options of `under_load`.
+#[derive(Debug, Clone, Args)]
+pub struct UnderLoadArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    load: LoadArgs,
+    /// Streams that load the way
+    #[arg(
+        short = 'P',
+        long,
+        value_name = "N",
+        default_value_t = 8,
+        help_heading = "Load"
+    )]
+    flows: u32,
+    /// Threads on each side that share the streams [default: one per stream, at most 128]
+    #[arg(short = 'T', long, value_name = "N", help_heading = "Load")]
+    threads: Option<u32>,
+    /// Bytes per send and most bytes per receive of the streams; K, M, G are powers of 1024
+    #[arg(short = 'l', long, value_name = "SIZE", default_value = "128K",
+          value_parser = size::parse, help_heading = "Load")]
+    length: u64,
+    #[command(flatten)]
+    direction: DirectionArgs,
+    #[command(flatten)]
+    arrival: ArrivalArgs,
+    #[command(flatten)]
+    sizes: SizeArgs,
+    #[command(flatten)]
+    socket: TcpArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
 /// Options of `udp_rr`.
 #[derive(Debug, Clone, Args)]
 pub struct UdpRrArgs {
@@ -438,6 +497,12 @@ enum ShapeParams {
         request_bytes: u64,
         response_bytes: u64,
     },
+    UnderLoad {
+        request_bytes: u64,
+        response_bytes: u64,
+        length_bytes: u64,
+        direction: Direction,
+    },
     Stream {
         length_bytes: u64,
         direction: Direction,
@@ -450,9 +515,24 @@ impl From<&Shape> for ShapeParams {
             Shape::RequestResponse {
                 request_bytes,
                 response_bytes,
+            }
+            | Shape::ConnectRequestResponse {
+                request_bytes,
+                response_bytes,
             } => Self::Rr {
                 request_bytes,
                 response_bytes,
+            },
+            Shape::UnderLoad {
+                request_bytes,
+                response_bytes,
+                length_bytes,
+                direction,
+            } => Self::UnderLoad {
+                request_bytes,
+                response_bytes,
+                length_bytes,
+                direction,
             },
             Shape::Stream {
                 length_bytes,
@@ -612,6 +692,50 @@ impl TcpRrArgs {
     /// [`Usage`], which names the option at fault.
     pub fn spec(self) -> anyhow::Result<Spec> {
         self.rr.spec(Transport::Tcp, self.socket.options())
+    }
+}
+
+impl CrrArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        let kind = Kind {
+            transport: Transport::Tcp,
+            shape: Shape::ConnectRequestResponse {
+                request_bytes: self.sizes.request_size,
+                response_bytes: self.sizes.response_size,
+            },
+            engine: Engine::Plain,
+            socket: self.socket.options(),
+            arrival: None,
+        };
+        let threads = (self.threads, Some(self.threads));
+        spec(kind, &self.load, threads, self.server.place()?, self.output)
+    }
+}
+
+impl UnderLoadArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        let kind = Kind {
+            transport: Transport::Tcp,
+            shape: Shape::UnderLoad {
+                request_bytes: self.sizes.request_size,
+                response_bytes: self.sizes.response_size,
+                length_bytes: self.length,
+                direction: self.direction.direction(),
+            },
+            engine: Engine::Plain,
+            socket: self.socket.options(),
+            arrival: self.arrival.arrival()?,
+        };
+        let flows = (self.flows, self.threads);
+        spec(kind, &self.load, flows, self.server.place()?, self.output)
     }
 }
 

@@ -86,6 +86,24 @@ pub enum Shape {
         /// Payload bytes of a response.
         response_bytes: u64,
     },
+    /// A connection for each request and its response.
+    ConnectRequestResponse {
+        /// Payload bytes of a request.
+        request_bytes: u64,
+        /// Payload bytes of a response.
+        response_bytes: u64,
+    },
+    /// Requests and responses on one flow, while streams keep the way busy.
+    UnderLoad {
+        /// Payload bytes of a request.
+        request_bytes: u64,
+        /// Payload bytes of a response.
+        response_bytes: u64,
+        /// Bytes per send and most bytes per receive of the streams.
+        length_bytes: u64,
+        /// Who sends the streams.
+        direction: Direction,
+    },
     /// As many bytes as go through.
     Stream {
         /// Bytes per send and most bytes per receive.
@@ -194,12 +212,36 @@ impl Test {
     /// How many connections the test needs.
     #[must_use]
     pub fn connections(&self) -> u32 {
+        let streams = |direction| match direction {
+            Direction::Bidirectional => self.flows * 2,
+            Direction::Forward | Direction::Reverse => self.flows,
+        };
         match self.shape {
-            Shape::Stream {
-                direction: Direction::Bidirectional,
-                ..
-            } => self.flows * 2,
-            _ => self.flows,
+            Shape::RequestResponse { .. } => self.flows,
+            Shape::Stream { direction, .. } => streams(direction),
+            Shape::UnderLoad { direction, .. } => 1 + streams(direction),
+            Shape::ConnectRequestResponse { .. } => 0,
+        }
+    }
+
+    /// Whether connections come and go during the test.
+    #[must_use]
+    pub fn has_door(&self) -> bool {
+        matches!(self.shape, Shape::ConnectRequestResponse { .. })
+    }
+
+    /// Whether a side has to be told over the control channel that the other starts no more.
+    #[must_use]
+    pub fn ends_by_word(&self) -> bool {
+        self.transport == Transport::Udp || self.has_door()
+    }
+
+    /// How many flows are counted one by one; connections that come and go count by thread.
+    #[must_use]
+    pub fn lanes(&self) -> u32 {
+        match self.shape {
+            Shape::ConnectRequestResponse { .. } => self.flows,
+            _ => self.connections(),
         }
     }
 
@@ -209,6 +251,8 @@ impl Test {
         match (self.transport, &self.shape) {
             (Transport::Tcp, Shape::RequestResponse { .. }) => "tcp_rr",
             (Transport::Tcp, Shape::Stream { .. }) => "tcp_stream",
+            (_, Shape::ConnectRequestResponse { .. }) => "tcp_crr",
+            (_, Shape::UnderLoad { .. }) => "under_load",
             (Transport::Udp, Shape::RequestResponse { .. }) => "udp_rr",
             (Transport::Udp, Shape::Stream { .. }) => "udp_stream",
             (Transport::Unix, Shape::RequestResponse { .. }) => "unix_rr",
@@ -256,12 +300,17 @@ impl Test {
         let Some(arrival) = &self.arrival else {
             return Ok(());
         };
-        let Shape::RequestResponse {
+        let (Shape::RequestResponse {
             request_bytes,
             response_bytes,
-        } = self.shape
+        }
+        | Shape::UnderLoad {
+            request_bytes,
+            response_bytes,
+            ..
+        }) = self.shape
         else {
-            return Err("--rate: only requests go by a schedule".to_owned());
+            return Err("--rate: only requests on standing flows go by a schedule".to_owned());
         };
         if !(MIN_RATE..=MAX_RATE).contains(&arrival.rate_per_s) {
             return Err(format!(
@@ -277,6 +326,12 @@ impl Test {
             );
         }
         Ok(())
+    }
+
+    fn need_tcp(&self) -> Result<(), String> {
+        let fits = self.transport == Transport::Tcp;
+        fits.then_some(())
+            .ok_or_else(|| format!("{} goes over TCP only", self.name()))
     }
 
     fn check_memory(&self) -> Result<(), String> {
@@ -302,6 +357,36 @@ impl Test {
                 Ok(Buffers {
                     count: self.flows,
                     bytes: request_bytes + response_bytes,
+                })
+            }
+            Shape::ConnectRequestResponse {
+                request_bytes,
+                response_bytes,
+            } => {
+                self.need_tcp()?;
+                length("--request-size", request_bytes, self.transport)?;
+                length("--response-size", response_bytes, self.transport)?;
+                if self.flows != self.threads {
+                    return Err("--flows: each thread makes one connection at a time".to_owned());
+                }
+                Ok(Buffers {
+                    count: self.threads,
+                    bytes: request_bytes + response_bytes,
+                })
+            }
+            Shape::UnderLoad {
+                request_bytes,
+                response_bytes,
+                length_bytes,
+                ..
+            } => {
+                self.need_tcp()?;
+                length("--request-size", request_bytes, self.transport)?;
+                length("--response-size", response_bytes, self.transport)?;
+                length("--length", length_bytes, self.transport)?;
+                Ok(Buffers {
+                    count: self.threads + 1,
+                    bytes: length_bytes.max(request_bytes + response_bytes),
                 })
             }
             Shape::Stream { length_bytes, .. } => {

@@ -75,7 +75,7 @@ fn replies() -> Vec<Reply> {
         flags: Vec::new(),
         intervals: Vec::new(),
         flow_bytes: vec![4, 5],
-        buffer_bytes: Fact::Known(1.0),
+        buffer_bytes: Some(Fact::Known(1.0)),
         max_segment_bytes: Some(Fact::unavailable("no")),
         congestion_control: Some(Fact::Known("cubic".to_owned())),
         datagrams: Some(Datagrams::default()),

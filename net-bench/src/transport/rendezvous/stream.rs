@@ -29,7 +29,7 @@ pub(super) fn connect(
         _ => socket.connect_timeout(address, RENDEZVOUS_TIMEOUT)?,
     }
     socket.write_all(&preamble(token, index))?;
-    Ok(SocketFlow::new(socket, place(address))?.with_engine(test.engine))
+    Ok(SocketFlow::new(socket, place(address))?)
 }
 
 /// A connection that has not said all of its preamble yet.
@@ -62,7 +62,7 @@ impl Caller {
     fn into_flow(self, test: &Test) -> anyhow::Result<SocketFlow> {
         // Not every option is inherited from the listener.
         options::apply(&self.socket, test.transport, &test.socket)?;
-        Ok(SocketFlow::new(self.socket, place(&self.peer))?.with_engine(test.engine))
+        Ok(SocketFlow::new(self.socket, place(&self.peer))?)
     }
 }
 
