@@ -138,8 +138,10 @@ pub const CASES: &[Row] = &[
                 came for the first time in its own window, and their payload. loss_ratio and the \
                 counts are over the whole stream, warm-up included: what was sent and never came; \
                 duplicates; reordered as RFC 4737 has it; late is more than 16384 behind, and also \
-                counted as lost. sender_packets_per_s is what the kernel took. Each address proves \
-                itself with a cookie before anything is sent to it.",
+                counted as lost. sender_packets_per_s is what the kernel took. --engine and --receive \
+                choose system calls and offloads, each by itself; datagrams are numbered and \
+                counted one by one in all of them. Each address proves itself with a cookie before \
+                anything is sent to it.",
             probe: probe_udp,
             run: run_stream,
         },
@@ -151,8 +153,8 @@ pub const CASES: &[Row] = &[
             name: "pps",
             summary: "Small datagrams as fast as they go: packets per second",
             definition: "udp_stream with the smallest datagrams that fill an Ethernet frame; \
-                packets_per_s at the receiver is the result. sockperf's throughput test counts the \
-                same at its sender.",
+                packets_per_s at the receiver is the result, by default with sendmmsg and \
+                recvmmsg. sockperf's throughput test counts the same at its sender.",
             probe: probe_udp,
             run: run_pps,
         },

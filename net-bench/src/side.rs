@@ -301,6 +301,10 @@ fn workload(
     shared: &Shared,
 ) -> Box<dyn Workload> {
     let shared = shared.clone();
+    if test.busy_poll && matches!(role, Role::Request | Role::Respond) {
+        let polling = |(index, flow): (usize, SocketFlow)| (index, flow.with_busy_poll(true));
+        flows = flows.into_iter().map(polling).collect();
+    }
     if role == Role::Send {
         let sending = |(index, flow): (usize, SocketFlow)| (index, flow.with_engine(test.engine));
         flows = flows.into_iter().map(sending).collect();
@@ -310,10 +314,10 @@ fn workload(
     }
     if test.transport == Transport::Udp {
         return match role {
-            Role::Request => Box::new(UdpRequester::new(flows, sizes, shared)),
-            Role::Respond => Box::new(UdpResponder::new(flows, sizes, shared)),
-            Role::Send => Box::new(UdpSender::new(flows, length, shared)),
-            Role::Receive => Box::new(UdpReceiver::new(flows, length, shared)),
+            Role::Request => Box::new(UdpRequester::new(flows, sizes, test.busy_poll, shared)),
+            Role::Respond => Box::new(UdpResponder::new(flows, sizes, test.busy_poll, shared)),
+            Role::Send => Box::new(UdpSender::new(flows, length, test.engine, shared)),
+            Role::Receive => Box::new(UdpReceiver::new(flows, length, test.receive, shared)),
         };
     }
     if flows.len() == 1 {
@@ -326,8 +330,8 @@ fn workload(
         };
     }
     match role {
-        Role::Request => Box::new(ManyRequester::new(flows, sizes, shared)),
-        Role::Respond => Box::new(ManyResponder::new(flows, sizes, shared)),
+        Role::Request => Box::new(ManyRequester::new(flows, sizes, test.busy_poll, shared)),
+        Role::Respond => Box::new(ManyResponder::new(flows, sizes, test.busy_poll, shared)),
         Role::Send => Box::new(ManySender::new(flows, length, shared)),
         Role::Receive => Box::new(ManyReceiver::new(flows, length, shared)),
     }
@@ -375,12 +379,14 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test::{Engine, SocketOptions};
+    use crate::test::{Engine, Receive, SocketOptions};
 
     fn test(shape: Shape) -> Test {
         Test {
             transport: Transport::Tcp,
             engine: Engine::Plain,
+            receive: Receive::Plain,
+            busy_poll: false,
             socket: SocketOptions::default(),
             arrival: None,
             shape,

@@ -43,6 +43,10 @@ pub struct Test {
     pub shape: Shape,
     /// How it is handed to the kernel.
     pub engine: Engine,
+    /// How it is taken from the kernel.
+    pub receive: Receive,
+    /// Whether who waits for data asks for it again and again instead of sleeping.
+    pub busy_poll: bool,
     /// What its sockets are told.
     pub socket: SocketOptions,
     /// When requests go; absent where each waits for the response to the one before.
@@ -157,6 +161,23 @@ pub enum Engine {
     Plain,
     /// Sends with MSG_MORE: the kernel fills whole segments before it sends one
     More,
+    /// Sends up to 64 datagrams per call (sendmmsg)
+    Mmsg,
+    /// Sends up to 64 datagrams as one, which the kernel or the card cuts (UDP_SEGMENT)
+    Gso,
+}
+
+/// How data is taken from the kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Receive {
+    /// One receive call per operation
+    #[default]
+    Plain,
+    /// Receives up to 64 datagrams per call (recvmmsg)
+    Mmsg,
+    /// Receives datagrams that the kernel has joined (UDP_GRO), several per call
+    Gro,
 }
 
 /// What the sockets of a test are told, beyond the kernel's defaults.
@@ -175,6 +196,8 @@ pub struct SocketOptions {
     pub segment_bytes: Option<u32>,
     /// The rate in bytes per second at which the kernel paces each flow.
     pub pacing_bytes_per_s: Option<u64>,
+    /// For how many microseconds the kernel polls the device before it lets a receiver sleep.
+    pub device_poll_us: Option<u32>,
 }
 
 /// The sizes of a transaction's messages, or of a stream's buffer, in bytes.
@@ -289,11 +312,33 @@ impl Test {
             ));
         }
         self.check_memory()?;
-        if self.engine == Engine::More && self.transport != Transport::Tcp {
-            return Err("--engine more: MSG_MORE gathers segments of TCP only".to_owned());
-        }
+        self.check_engine()?;
         self.check_arrival()?;
         self.socket.check(self.transport)
+    }
+
+    fn check_engine(&self) -> Result<(), String> {
+        let stream = match self.shape {
+            Shape::Stream { .. } | Shape::UnderLoad { .. } => Some(self.transport),
+            _ => None,
+        };
+        match (self.engine, stream) {
+            (Engine::Plain, _)
+            | (Engine::More, Some(Transport::Tcp))
+            | (Engine::Mmsg | Engine::Gso, Some(Transport::Udp)) => {}
+            (Engine::More, _) => {
+                return Err("--engine more: MSG_MORE gathers segments of TCP streams".to_owned());
+            }
+            (Engine::Mmsg | Engine::Gso, _) => {
+                return Err("--engine mmsg, gso: these send streams of datagrams".to_owned());
+            }
+        }
+        match (self.receive, stream) {
+            (Receive::Plain, _) | (Receive::Mmsg | Receive::Gro, Some(Transport::Udp)) => Ok(()),
+            (Receive::Mmsg | Receive::Gro, _) => {
+                Err("--receive mmsg, gro: these receive streams of datagrams".to_owned())
+            }
+        }
     }
 
     fn check_arrival(&self) -> Result<(), String> {
@@ -420,6 +465,9 @@ impl SocketOptions {
         if let Some(rate) = self.pacing_bytes_per_s {
             within("--fq-rate", rate, 1, u64::from(u32::MAX) << 16)?;
         }
+        if let Some(us) = self.device_poll_us {
+            within("--so-busy-poll", us.into(), 1, 1_000_000)?;
+        }
         if let Some(name) = &self.congestion {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
             let fits = (1..=MAX_CONGESTION_NAME).contains(&name.len()) && name.bytes().all(plain);
@@ -468,6 +516,8 @@ mod tests {
                 response_bytes: 1,
             },
             engine: Engine::Plain,
+            receive: Receive::Plain,
+            busy_poll: false,
             socket: SocketOptions::default(),
             arrival: None,
             flows: 2,
@@ -530,6 +580,8 @@ mod tests {
                     response_bytes: 1,
                 };
             }),
+            ("--engine", |t| t.engine = Engine::Gso),
+            ("--receive", |t| t.receive = Receive::Gro),
             ("--rate", |t| {
                 t.arrival = Some(Arrival {
                     rate_per_s: f64::NAN,

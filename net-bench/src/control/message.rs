@@ -142,7 +142,7 @@ impl Leg {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test::{Engine, Shape, SocketOptions, Transport};
+    use crate::test::{Engine, Receive, Shape, SocketOptions, Transport};
 
     fn test() -> Test {
         Test {
@@ -152,6 +152,8 @@ mod tests {
                 response_bytes: 1,
             },
             engine: Engine::Plain,
+            receive: Receive::Plain,
+            busy_poll: false,
             socket: SocketOptions::default(),
             arrival: None,
             flows: 2,

@@ -2,11 +2,12 @@
 //!
 //! Both forbid unsafe code, because they parse what strangers wrote. What they need without a safe
 //! interface is here: the processor's cycle counter, which the timed loops read once per operation,
-//! the ethtool ioctls, which alone know a network card's firmware and offloads, and the socket
-//! options that no crate knows.
+//! the ethtool ioctls, which alone know a network card's firmware and offloads, the socket
+//! options that no crate knows, and batches of datagrams whose headers are laid out once.
 
 mod cycles;
 pub mod ethtool;
+pub mod mmsg;
 pub mod sockopt;
 
 pub use cycles::cycles;

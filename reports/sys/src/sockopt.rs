@@ -35,6 +35,22 @@ pub fn max_pacing_rate(socket: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(if unlimited { u64::MAX } else { rate })
 }
 
+/// Has the kernel, or the card, cut every send into datagrams of this many bytes (`UDP_SEGMENT`).
+///
+/// # Errors
+/// `ENOPROTOOPT` from kernels before 4.18.
+pub fn set_udp_segment(socket: BorrowedFd<'_>, bytes: u16) -> io::Result<()> {
+    set(socket, libc::SOL_UDP, libc::UDP_SEGMENT, i32::from(bytes))
+}
+
+/// Lets the kernel join datagrams of equal length that come together (`UDP_GRO`).
+///
+/// # Errors
+/// `ENOPROTOOPT` from kernels before 5.0.
+pub fn set_udp_gro(socket: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    set(socket, libc::SOL_UDP, libc::UDP_GRO, i32::from(on))
+}
+
 fn set<T: Copy>(socket: BorrowedFd<'_>, level: i32, name: i32, value: T) -> io::Result<()> {
     // SAFETY: the descriptor is open as long as it is borrowed; the kernel reads `size_of::<T>()`
     // bytes of `value`, which is a plain number in every call of this module.

@@ -167,7 +167,7 @@ fn accept_all(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test::{Engine, Shape, SocketOptions};
+    use crate::test::{Engine, Receive, Shape, SocketOptions};
     use crate::transport::rendezvous::{DataAddress, Listener, abstract_address};
     use std::net::{Ipv4Addr, SocketAddr};
     use std::os::unix::net::UnixStream;
@@ -180,6 +180,8 @@ mod tests {
                 response_bytes: 1,
             },
             engine: Engine::Plain,
+            receive: Receive::Plain,
+            busy_poll: false,
             socket: SocketOptions::default(),
             arrival: None,
             flows,
