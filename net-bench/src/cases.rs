@@ -2,8 +2,9 @@
 //! the subcommands, their help, `list`, and the test that runs every case once.
 
 use crate::client::{self, Place};
-use crate::control::message::{Role, Shape};
+use crate::control::message::{Leg, Role, Shape};
 use crate::metrics;
+use crate::observe::report::report;
 use crate::side;
 use crate::spec::{NullArgs, RrArgs, Spec, StreamArgs};
 use crate::transport::null::NullFlow;
@@ -117,21 +118,26 @@ fn run_null(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement>
 }
 
 fn run_tcp_rr(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
-    let measurement = metrics::request_response(&run_with_server(spec, observer)?)?;
-    Ok(with_facts(measurement))
+    let finished = run_with_server(spec, observer)?;
+    let measurement = metrics::request_response(&finished)?;
+    Ok(with_facts(measurement, &finished))
 }
 
 fn run_tcp_stream(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
     let Shape::Stream { direction, .. } = spec.test.shape else {
         anyhow::bail!("the stream case takes a stream");
     };
-    let measurement = metrics::stream(&run_with_server(spec, observer)?, direction)?;
-    Ok(with_facts(measurement))
+    let finished = run_with_server(spec, observer)?;
+    let measurement = metrics::stream(&finished, direction)?;
+    Ok(with_facts(measurement, &finished))
 }
 
-/// Adds what the kernel chose by itself. Not a parameter: machines whose defaults differ may still
+/// Adds what was observed, and what the kernel chose by itself. The latter is not a parameter: machines whose defaults differ may still
 /// be compared, and then the difference is shown.
-fn with_facts(mut measurement: Measurement) -> Measurement {
+fn with_facts(mut measurement: Measurement, finished: &client::Finished) -> Measurement {
+    let ours: Vec<Leg> = finished.parts.iter().map(|part| part.leg()).collect();
+    let remote = finished.host.is_some();
+    report(&mut measurement, &ours, &finished.legs, remote);
     let chosen = match tcp::default_congestion_control() {
         Fact::Known(name) => name.into(),
         Fact::Unavailable { unavailable } => serde_json::json!({ "unavailable": unavailable }),

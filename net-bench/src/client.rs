@@ -1,7 +1,7 @@
 //! The client: it finds a server, or brings its own, agrees on a test, and does its own part.
 
 use crate::attend::{Patient, Turn, Watch, attend};
-use crate::control::message::{Leg, Reply, Request, Role, Test};
+use crate::control::message::{Leg, Reply, Request, Test};
 use crate::control::{Channel, HANDSHAKE_TIMEOUT, Key, MESSAGE_TIMEOUT};
 use crate::server::{self, Server};
 use crate::side::{self, End, Part};
@@ -208,16 +208,6 @@ fn unexpected(reply: Reply) -> String {
     }
 }
 
-/// The role that the other side plays against this one.
-fn counterpart(role: Role) -> Role {
-    match role {
-        Role::Request => Role::Respond,
-        Role::Respond => Role::Request,
-        Role::Send => Role::Receive,
-        Role::Receive => Role::Send,
-    }
-}
-
 /// Proves that every byte sent on a flow arrived on it.
 fn compare_bytes(parts: &[Part], legs: &[Leg]) -> anyhow::Result<()> {
     for leg in legs {
@@ -225,7 +215,7 @@ fn compare_bytes(parts: &[Part], legs: &[Leg]) -> anyhow::Result<()> {
         checked.context("the server reported what cannot be")?;
     }
     for part in parts {
-        let leg = legs.iter().find(|leg| leg.role == counterpart(part.role));
+        let leg = legs.iter().find(|leg| leg.role == part.role.counterpart());
         let theirs = &leg
             .with_context(|| format!("the server reported nothing against {:?}", part.role))?
             .flow_bytes;

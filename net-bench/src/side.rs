@@ -2,6 +2,7 @@
 //! and server run the same code here, through the same harness.
 
 use crate::control::message::{Direction, Leg, MAX_INTERVALS, Role, Shape, Test};
+use crate::observe::{Observed, Watch};
 use crate::transport::tcp::TcpFlow;
 use crate::workload::many_rr::{ManyRequester, ManyResponder};
 use crate::workload::many_stream::{ManyReceiver, ManySender};
@@ -10,6 +11,7 @@ use crate::workload::stream::{Receiver, Sender};
 use crate::workload::{Shared, Vitals};
 use reports::measure::{self, Limit, Observer, Plan, Silent, Totals, Workload};
 use reports::model::{Fact, Flag, Severity, Validity};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -34,6 +36,7 @@ pub struct Part {
     pub flow_bytes: Vec<u64>,
     buffer_bytes: Fact<f64>,
     max_segment_bytes: Fact<f64>,
+    observed: Box<Observed>,
 }
 
 /// The roles of one end, each with its flows as a range of the test's connections.
@@ -119,7 +122,9 @@ fn play(
     observer: &dyn Observer,
 ) -> anyhow::Result<Part> {
     let max_segment_bytes = flows[0].max_segment_bytes();
-    let mut totals = measure::run(&plan(test, role), observer, |thread| {
+    let sockets = flows.iter().map(|flow| flow.socket().as_fd());
+    let watch = Watch::start(sockets.collect(), observer);
+    let mut totals = measure::run(&plan(test, role), &watch, |thread| {
         let own = flows.iter().cloned().enumerate();
         let own = own.skip(thread).step_by(test.threads as usize);
         Ok(workload(test, role, own.collect(), shared))
@@ -135,12 +140,14 @@ fn play(
         Role::Request | Role::Send => flows[0].send_buffer_bytes(),
         Role::Respond | Role::Receive => flows[0].receive_buffer_bytes(),
     };
+    let observed = Box::new(watch.finish(&mut totals));
     Ok(Part {
         role,
         totals,
         flow_bytes: shared.flow_bytes(),
         buffer_bytes,
         max_segment_bytes,
+        observed,
     })
 }
 
@@ -249,6 +256,7 @@ impl Part {
             flow_bytes: self.flow_bytes.clone(),
             buffer_bytes: self.buffer_bytes.clone(),
             max_segment_bytes: self.max_segment_bytes.clone(),
+            observed: Some(self.observed.clone()),
         }
     }
 }

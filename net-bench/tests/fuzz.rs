@@ -7,6 +7,7 @@ use net_bench::control::frame::{self, Sealer};
 use net_bench::control::handshake::{SERVER_HELLO_BYTES, check_prefix, client_hello};
 use net_bench::control::message::{Direction, Leg, Ready, Reply, Request, Role, Shape, Test};
 use net_bench::control::{Channel, ControlError, Key};
+use net_bench::observe::Observed;
 use net_bench::transport::rendezvous::{flow_of, preamble};
 use reports::model::{Fact, Work};
 use std::io::{Read, Write};
@@ -47,6 +48,29 @@ fn test() -> Test {
     }
 }
 
+/// What a side observes: every kind of value is in it, known and unavailable.
+fn observed() -> Observed {
+    let text = r#"{
+        "elapsed_s": 1.5,
+        "flows": {
+            "totals": {"flows": 1, "segments_out": 3, "segments_in": null, "retransmits": 0,
+                "out_of_order_in": 0, "sent_bytes": 9, "received_bytes": 0, "busy_us": 5,
+                "rwnd_limited_us": 1, "sndbuf_limited_us": 0, "mean_rtt_us": 3.5, "min_rtt_us": 2,
+                "mean_cwnd_segments": null, "max_pacing_bytes_per_s": null},
+            "flows": [],
+            "course": []
+        },
+        "threads": {"threads": 1, "user_s": 0.1, "system_s": 0.2, "busiest_thread": 0.9,
+            "involuntary_switches": 4},
+        "cores": [{"cpu": 0, "user_s": 0.1, "system_s": 0.1, "irq_s": 0, "softirq_s": 0.1,
+            "steal_s": 0, "idle_s": 0.1}],
+        "device": {"unavailable": "the route to the peer: Network is unreachable"},
+        "counters": [{"source": "link eth0", "name": "rx_bytes", "before": 1,
+            "after": {"unavailable": "gone"}}]
+    }"#;
+    serde_json::from_str(text).expect("it is what a side says")
+}
+
 fn replies() -> Vec<Reply> {
     let leg = Leg {
         role: Role::Receive,
@@ -58,6 +82,7 @@ fn replies() -> Vec<Reply> {
         intervals: Vec::new(),
         flow_bytes: vec![4, 5],
         buffer_bytes: Fact::Known(1.0),
+        observed: Some(Box::new(observed())),
         max_segment_bytes: Fact::unavailable("no"),
     };
     let ready = Ready {

@@ -5,6 +5,7 @@
 //! [`Reply::Done`] with what it measured. The client may send [`Request::Stop`] in between. At any
 //! time the server may send [`Reply::Failed`], which is its last word.
 
+use crate::observe::Observed;
 use reports::host::Host;
 use reports::model::{Fact, Flag, Interval, Work};
 use serde::{Deserialize, Serialize};
@@ -129,6 +130,19 @@ pub enum Role {
     Receive,
 }
 
+impl Role {
+    /// The role that the other side plays against this one.
+    #[must_use]
+    pub fn counterpart(self) -> Self {
+        match self {
+            Self::Request => Self::Respond,
+            Self::Respond => Self::Request,
+            Self::Send => Self::Receive,
+            Self::Receive => Self::Send,
+        }
+    }
+}
+
 /// What one side measured in one role.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -153,6 +167,9 @@ pub struct Leg {
     pub buffer_bytes: Fact<f64>,
     /// The maximum segment size of the first flow at its start, in bytes.
     pub max_segment_bytes: Fact<f64>,
+    /// What was behind the numbers, where the role had connections to observe.
+    #[serde(default)]
+    pub observed: Option<Box<Observed>>,
 }
 
 /// More operations or bytes than any machine moves in a day; sums of them do not overflow.
@@ -335,6 +352,7 @@ mod tests {
             flow_bytes: vec![1],
             buffer_bytes: Fact::Known(1.0),
             max_segment_bytes: Fact::Known(1.0),
+            observed: None,
         };
         assert_eq!(leg.check(), Ok(()));
         type Spoil = fn(&mut Leg);

@@ -9,7 +9,7 @@ use super::units::human_fact;
 use crate::model::{Report, Severity};
 use crate::summary::{CaseSummary, Listed, MetricSummary, listed};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// The page as text.
@@ -251,10 +251,18 @@ fn details(case: &CaseSummary) -> Markup {
             }
             @if !case.facts.is_empty() {
                 p { strong { "What was really used" } " (last run)" }
-                pre { (terminal::environment(&Value::Object(case.facts.clone()), &terminal::Style::PLAIN)) }
+                pre { (terminal::environment(&shown_facts(&case.facts), &terminal::Style::PLAIN)) }
             }
         }
     }
+}
+
+/// The facts that are written out, as one value.
+fn shown_facts(facts: &Map<String, Value>) -> Value {
+    let shown = terminal::shown_facts(facts);
+    shown
+        .map(|(name, fact)| (name.clone(), fact.clone()))
+        .collect()
 }
 
 /// A JSON value without the quotes of a string.
