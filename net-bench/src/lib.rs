@@ -5,7 +5,7 @@
 //! authenticated [`control`] channel. Then both do their [`side`] of it: one [`workload`] per
 //! thread, driven by the harness of the `reports` crate over flows of a [`transport`], while
 //! [`observe`] notes what was behind the numbers. The client puts the two sides' results together as
-//! [`metrics`].
+//! [`metrics`]. [`place`] puts threads and listeners where the queues of the network card are.
 //!
 //! It is a library so that tests can reach every part that reads what a stranger sent.
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@ pub mod client;
 pub mod control;
 pub mod metrics;
 pub mod observe;
+pub mod place;
 pub mod server;
 pub mod side;
 pub mod size;
