@@ -2,8 +2,8 @@
 //!
 //! A [`Watch`] takes the place of the harness's observer: it sees when the window opens, when a
 //! slice ends and when all is over, and at these moments reads the flows' `TCP_INFO`
-//! ([`flow`]), where the CPU time went ([`cpu`]), what the protocols counted ([`protocols`]), and
-//! what the device of the route did ([`device`], asked through [`netlink`] and ethtool; its queues
+//! ([`flow`]), where the CPU time went ([`cpu`]), what the protocols counted (`protocols`), and
+//! what the device of the route did ([`device`], asked through `netlink` and ethtool; its queues
 //! in [`queues`]). It runs on the coordinating thread, never on one that measures. The two sides'
 //! observations meet in the client's [`report`], which also gives the [`verdict`].
 

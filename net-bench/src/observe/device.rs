@@ -5,7 +5,7 @@
 //! `*_allowance_exceeded` grow when packets were queued or dropped because the instance used more
 //! than its share. A counter that the driver does not have is unavailable, never 0.
 
-use super::netlink::{Link, Netlink, Qdisc};
+use super::netlink::{Link, Netlink, Qdisc, QueueStats, queue_stats};
 use super::queues::layout::Roots;
 use super::queues::{Layout, QueueUse, count::queue_counter};
 use bench_sys::ethtool::Ethtool;
@@ -54,6 +54,9 @@ const LOSSES: [&str; 5] = [
     "rx_dropped",
     "tx_dropped",
 ];
+
+/// Why a driver was not asked.
+const NO_SOCKET: &str = "the kernel gave no socket to ask ethtool's questions";
 
 /// The most queueing disciplines that are told of a device.
 const MOST_QDISCS: usize = 256;
@@ -110,6 +113,7 @@ pub(super) struct Device {
     ethtool: Option<Ethtool>,
     index: u32,
     name: String,
+    driver: Result<String, String>,
     before: Reading,
 }
 
@@ -119,6 +123,7 @@ struct Reading {
     statistics: Result<Vec<(String, u64)>, String>,
     link: Result<Link, String>,
     qdiscs: Result<Vec<Qdisc>, String>,
+    queues: Result<Vec<QueueStats>, String>,
 }
 
 impl Device {
@@ -136,12 +141,14 @@ impl Device {
             .map_err(|error| format!("device {index} of the route: {error}"))?
             .name;
         let ethtool = Ethtool::open().ok();
+        let driver = driver(ethtool.as_ref(), &name);
         Ok(Self {
             before: Reading::of(&netlink, ethtool.as_ref(), &name, index),
             netlink,
             ethtool,
             index,
             name,
+            driver,
         })
     }
 
@@ -159,28 +166,30 @@ impl Device {
     pub(super) fn close(self) -> (DeviceSeen, Vec<Counter>, Validity) {
         let after = self.read();
         let roots = Roots::system();
-        let driver = match &self.ethtool {
-            None => Fact::unavailable("the kernel gave no socket to ask ethtool's questions"),
-            Some(ethtool) => Fact::of(
-                ethtool
-                    .driver(&self.name)
-                    .map(|driver| driver.name)
-                    .map_err(|error| format!("ethtool -i {}: {error}", self.name)),
-            ),
-        };
         let seen = DeviceSeen {
-            driver,
+            queues: queues(self.driver.as_deref().unwrap_or(""), &self.before, &after),
+            driver: Fact::of(self.driver.clone()),
             mtu_bytes: after.link.as_ref().ok().and_then(|link| link.mtu_bytes),
             speed_bits_per_s: Fact::of(speed(&roots, &self.name, self.index)),
             allowances: allowances(&self.before, &after),
-            queues: queues(&self.before, &after),
             layout: Layout::read(&roots, self.ethtool.as_ref(), &self.name, self.index),
             qdiscs: qdiscs(&self.before, &after),
             name: self.name,
         };
-        let counters = counters(&seen.name, &self.before, &after);
+        let driver = seen.driver.known().map_or("", String::as_str);
+        let counters = counters(driver, &seen.name, &self.before, &after);
         let validity = suspicions(&seen, &counters);
         (seen, counters, validity)
+    }
+}
+
+fn driver(ethtool: Option<&Ethtool>, name: &str) -> Result<String, String> {
+    match ethtool {
+        None => Err(NO_SOCKET.to_owned()),
+        Some(ethtool) => ethtool
+            .driver(name)
+            .map(|driver| driver.name)
+            .map_err(|error| format!("ethtool -i {name}: {error}")),
     }
 }
 
@@ -196,13 +205,15 @@ fn peer(socket: BorrowedFd<'_>) -> Result<IpAddr, String> {
 impl Reading {
     fn of(netlink: &Netlink, ethtool: Option<&Ethtool>, name: &str, index: u32) -> Self {
         let statistics = match ethtool {
-            None => Err("the kernel gave no socket to ask ethtool's questions".to_owned()),
+            None => Err(NO_SOCKET.to_owned()),
             Some(ethtool) => ethtool
                 .statistics(name)
                 .map_err(|error| format!("ethtool -S {name}: {error}")),
         };
         Self {
             statistics,
+            queues: queue_stats(index)
+                .map_err(|error| format!("queue statistics of {name}: {error}")),
             link: netlink
                 .link(index)
                 .map_err(|error| format!("link {name}: {error}")),
@@ -252,14 +263,23 @@ fn allowances(before: &Reading, after: &Reading) -> BTreeMap<String, Fact<f64>> 
     names.map(|name| (name.to_owned(), grown(name))).collect()
 }
 
-fn queues(before: &Reading, after: &Reading) -> Fact<QueueUse> {
-    match (&before.statistics, &after.statistics) {
-        (Ok(before), Ok(after)) => match QueueUse::between(before, after) {
-            Some(seen) => Fact::Known(seen),
-            None => Fact::unavailable("the driver counts nothing of single queues"),
+/// What the queues carried, by the driver's statistics or, where these do not tell, the kernel's.
+fn queues(driver: &str, before: &Reading, after: &Reading) -> Fact<QueueUse> {
+    let by_driver = match (&before.statistics, &after.statistics) {
+        (Ok(before), Ok(after)) => QueueUse::between(driver, before, after)
+            .ok_or_else(|| "the driver's statistics count nothing of single queues".to_owned()),
+        (Err(reason), _) | (_, Err(reason)) => Err(reason.clone()),
+    };
+    by_driver.map_or_else(
+        |reason| match (&before.queues, &after.queues) {
+            (Ok(before), Ok(after)) => match QueueUse::between_stats(before, after) {
+                Some(seen) => Fact::Known(seen),
+                None => Fact::unavailable(format!("{reason}, and the kernel's neither")),
+            },
+            (Err(error), _) | (_, Err(error)) => Fact::unavailable(format!("{reason}; {error}")),
         },
-        (Err(reason), _) | (_, Err(reason)) => Fact::unavailable(reason),
-    }
+        Fact::Known,
+    )
 }
 
 fn qdiscs(before: &Reading, after: &Reading) -> Fact<Vec<QdiscUse>> {
@@ -292,8 +312,8 @@ fn qdiscs(before: &Reading, after: &Reading) -> Fact<Vec<QdiscUse>> {
 }
 
 /// Whether a driver's statistic says something of queues, limits or health.
-fn wanted(name: &str) -> bool {
-    queue_counter(name).is_some()
+fn wanted(driver: &str, name: &str) -> bool {
+    queue_counter(driver, name).is_some()
         || name.starts_with("queue_")
         || name.contains("_allowance_")
         || ["ena_srd_", "ena_admin_q_", "phc_"]
@@ -303,7 +323,7 @@ fn wanted(name: &str) -> bool {
         || FAULTS.iter().any(|part| name.contains(part))
 }
 
-fn counters(device: &str, before: &Reading, after: &Reading) -> Vec<Counter> {
+fn counters(driver: &str, device: &str, before: &Reading, after: &Reading) -> Vec<Counter> {
     let mut counters = Vec::new();
     if let Ok(statistics) = &after.statistics {
         let names = statistics.iter().map(|(name, _)| name);
@@ -315,7 +335,7 @@ fn counters(device: &str, before: &Reading, after: &Reading) -> Vec<Counter> {
             Err(_) => BTreeMap::new(),
         };
         for (name, value) in names.zip(statistics.iter().map(|(_, value)| *value)) {
-            if wanted(name) && counters.len() < MOST {
+            if wanted(driver, name) && counters.len() < MOST {
                 let before = earlier.get(name.as_str()).map(|value| *value as f64);
                 counters.push(Counter {
                     source: format!("ethtool -S {device}"),
@@ -392,6 +412,7 @@ mod tests {
                 counters: BTreeMap::from([("rx_over_errors", lost), ("rx_bytes", 5)]),
             }),
             qdiscs: Err("qdiscs of eth0: Operation not permitted".to_owned()),
+            queues: Err("queue statistics of eth0: No such file".to_owned()),
         }
     }
 
@@ -402,7 +423,7 @@ mod tests {
             mtu_bytes: Some(9001),
             speed_bits_per_s: Fact::unavailable("no speed"),
             allowances: allowances(before, after),
-            queues: queues(before, after),
+            queues: queues("ena", before, after),
             layout: Layout::read(&Roots::system(), None, "no-such-nic", 0),
             qdiscs: qdiscs(before, after),
         }
@@ -433,7 +454,7 @@ mod tests {
                 .reason()
                 .is_some_and(|reason| reason.contains("no such counter"))
         );
-        let counters = counters("eth0", &before, &after);
+        let counters = counters("ena", "eth0", &before, &after);
         let names: Vec<&str> = counters
             .iter()
             .map(|counter| counter.name.as_str())
@@ -470,7 +491,7 @@ mod tests {
             "phc_cnt",
             "missing_tx_cmpl",
         ] {
-            assert!(wanted(name), "{name}");
+            assert!(wanted("ena", name), "{name}");
         }
     }
 

@@ -5,7 +5,7 @@
 //! first few of those their course over time.
 
 use bench_sys::TcpInfo;
-use bench_sys::sockopt::{incoming_cpu, incoming_napi_id};
+use bench_sys::sockopt::{incoming_cpu, incoming_napi_id, mem_info};
 use reports::model::Fact;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -98,6 +98,12 @@ pub struct FlowRecord {
     pub incoming_cpu: Option<u32>,
     /// The NAPI instance, one per receive queue, that it came through.
     pub incoming_napi_id: Option<u32>,
+    /// The most bytes that may wait to be read, with the kernel's own share.
+    pub receive_buffer_bytes: Option<u32>,
+    /// The most bytes that may wait to be acknowledged, likewise.
+    pub send_buffer_bytes: Option<u32>,
+    /// Packets dropped because the receive buffer was full.
+    pub drops: Option<u32>,
     /// When the window opened.
     pub before: FlowState,
     /// When it closed.
@@ -312,15 +318,23 @@ impl<'a> Flows<'a> {
         Fact::Known(FlowsSeen {
             totals,
             flows: flows
-                .map(|((before, after), socket)| FlowRecord {
-                    incoming_cpu: incoming_cpu(socket).ok().flatten(),
-                    incoming_napi_id: incoming_napi_id(socket).ok().flatten(),
-                    before: *before,
-                    after: *after,
-                })
+                .map(|((before, after), socket)| record(socket, *before, *after))
                 .collect(),
             course: self.course,
         })
+    }
+}
+
+fn record(socket: &BorrowedFd<'_>, before: FlowState, after: FlowState) -> FlowRecord {
+    let memory = mem_info(socket).ok();
+    FlowRecord {
+        incoming_cpu: incoming_cpu(socket).ok().flatten(),
+        incoming_napi_id: incoming_napi_id(socket).ok().flatten(),
+        receive_buffer_bytes: memory.map(|memory| memory.receive_buffer_bytes),
+        send_buffer_bytes: memory.map(|memory| memory.send_buffer_bytes),
+        drops: memory.and_then(|memory| memory.drops),
+        before,
+        after,
     }
 }
 

@@ -1,10 +1,14 @@
 //! The kernel's routing socket, as far as it is needed to ask which device a peer is behind and
-//! what that device and its queueing disciplines counted.
+//! what that device, its queueing disciplines and its queues ([`queue_stats`]) counted.
 //!
 //! `/sys` would answer some of it, but shows the network namespace in which it was mounted, which
 //! need not be the one this process sends from; the routing socket is always in the right one.
 //! Messages are read from bytes without trust: every length is checked, and what does not fit is
 //! left out.
+
+mod queue_stats;
+
+pub use queue_stats::{QueueStats, queue_stats};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -132,9 +136,7 @@ pub struct Qdisc {
 
 /// A socket to the kernel's routing tables.
 #[derive(Debug)]
-pub struct Netlink {
-    socket: OwnedFd,
-}
+pub struct Netlink(Socket);
 
 impl Netlink {
     /// Opens the socket.
@@ -142,19 +144,7 @@ impl Netlink {
     /// # Errors
     /// What the kernel says, for example that this process has too many open files.
     pub fn open() -> io::Result<Self> {
-        let socket = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkRoute,
-        )?;
-        nix::sys::socket::bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-        setsockopt(
-            &socket,
-            sockopt::ReceiveTimeout,
-            &TimeVal::new(PATIENCE_S, 0),
-        )?;
-        Ok(Self { socket })
+        Socket::open(SockProtocol::NetlinkRoute).map(Self)
     }
 
     /// The way to `address`, as the kernel would send to it now.
@@ -171,7 +161,7 @@ impl Netlink {
         body[0] = family;
         body[1] = (octets.len() * 8) as u8;
         push_attribute(&mut body, RTA_DST, &octets);
-        let answers = self.ask(RTM_GETROUTE, 0, &body)?;
+        let answers = self.0.ask(RTM_GETROUTE, 0, &body)?;
         let route = answers.iter().find_map(|(kind, body)| {
             let attributes = Attributes(body.get(RTMSG..)?);
             (*kind == RTM_NEWROUTE).then_some(())?;
@@ -193,7 +183,7 @@ impl Netlink {
     pub fn link(&self, device: u32) -> io::Result<Link> {
         let mut body = vec![0; IFINFO];
         body[4..8].copy_from_slice(&device.to_ne_bytes());
-        let answers = self.ask(RTM_GETLINK, 0, &body)?;
+        let answers = self.0.ask(RTM_GETLINK, 0, &body)?;
         let link = answers.iter().find_map(|(kind, body)| {
             (*kind == RTM_NEWLINK).then_some(())?;
             let attributes = Attributes(body.get(IFINFO..)?);
@@ -217,12 +207,34 @@ impl Netlink {
     pub fn qdiscs(&self, device: u32) -> io::Result<Vec<Qdisc>> {
         let mut body = vec![0; TCMSG];
         body[4..8].copy_from_slice(&device.to_ne_bytes());
-        let answers = self.ask(RTM_GETQDISC, NLM_F_DUMP, &body)?;
+        let answers = self.0.ask(RTM_GETQDISC, NLM_F_DUMP, &body)?;
         let of_device = answers.iter().filter(|(kind, body)| {
             // Older kernels dump those of every device.
             *kind == RTM_NEWQDISC && word(body, 4) == Some(device)
         });
         Ok(of_device.filter_map(|(_, body)| qdisc(body)).collect())
+    }
+}
+
+/// A socket to a part of the kernel.
+#[derive(Debug)]
+struct Socket(OwnedFd);
+
+impl Socket {
+    fn open(protocol: SockProtocol) -> io::Result<Self> {
+        let socket = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            protocol,
+        )?;
+        nix::sys::socket::bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+        setsockopt(
+            &socket,
+            sockopt::ReceiveTimeout,
+            &TimeVal::new(PATIENCE_S, 0),
+        )?;
+        Ok(Self(socket))
     }
 
     /// Sends a request and collects the messages of its answer.
@@ -235,11 +247,11 @@ impl Netlink {
         // Sequence number and port: one question is asked at a time, and the kernel fills in ours.
         request.extend([0; 8]);
         request.extend(body);
-        send(self.socket.as_raw_fd(), &request, MsgFlags::empty())?;
+        send(self.0.as_raw_fd(), &request, MsgFlags::empty())?;
         let mut messages = Vec::new();
         let mut buffer = vec![0; ANSWER_BYTES];
         loop {
-            let count = match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            let count = match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
                 Err(Errno::EINTR) => continue,
                 other => other?,
             };

@@ -80,6 +80,7 @@ impl Pair<'_> {
 
     fn verdict(&self) -> Verdict {
         verdict::judge(
+            self.names,
             self.observed[0],
             self.observed[1],
             self.goodput_bytes_per_s(),

@@ -81,10 +81,18 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Judges a stream by what both of its sides observed. `goodput_bytes_per_s` is the receiver's.
+/// Judges a test by what both of its sides observed. `goodput_bytes_per_s` is the receiver's;
+/// `names` are what sender and receiver are called. Of requests and responses the client counts as
+/// the sender.
 #[must_use]
-pub fn judge(sender: &Observed, receiver: &Observed, goodput_bytes_per_s: f64) -> Verdict {
+pub fn judge(
+    names: [&str; 2],
+    sender: &Observed,
+    receiver: &Observed,
+    goodput_bytes_per_s: f64,
+) -> Verdict {
     let sides = Sides {
+        names,
         sender,
         receiver,
         goodput_bytes_per_s,
@@ -110,6 +118,7 @@ pub fn judge(sender: &Observed, receiver: &Observed, goodput_bytes_per_s: f64) -
 }
 
 struct Sides<'a> {
+    names: [&'a str; 2],
     sender: &'a Observed,
     receiver: &'a Observed,
     goodput_bytes_per_s: f64,
@@ -120,10 +129,10 @@ fn percent(share: f64) -> String {
 }
 
 impl Sides<'_> {
-    fn both(&self) -> [(&'static str, Limit, &Observed); 2] {
+    fn both(&self) -> [(&str, Limit, &Observed); 2] {
         [
-            ("sender", Limit::SenderCpu, self.sender),
-            ("receiver", Limit::ReceiverCpu, self.receiver),
+            (self.names[0], Limit::SenderCpu, self.sender),
+            (self.names[1], Limit::ReceiverCpu, self.receiver),
         ]
     }
 
@@ -162,8 +171,9 @@ impl Sides<'_> {
                 None => return None,
             };
             Some(format!(
-                "{} on the sender's {} {detail}, held packets back {held} times and dropped {}",
+                "{} on the {}'s {} {detail}, held packets back {held} times and dropped {}",
                 qdisc.kind,
+                self.names[0],
                 device.name,
                 qdisc.drops.unwrap_or(0)
             ))
@@ -245,8 +255,9 @@ impl Sides<'_> {
         }
         Some(if rwnd >= sndbuf {
             format!(
-                "the receiver's window was full for {} of the time with data to send; larger receive \
+                "the {}'s window was full for {} of the time with data to send; larger receive \
                  buffers (net.ipv4.tcp_rmem) or a faster reader would widen it",
+                self.names[1],
                 percent(rwnd)
             )
         } else {
@@ -325,9 +336,11 @@ impl Sides<'_> {
     fn nothing(&self) -> String {
         let busiest = |side: &Observed| percent(side.threads.busiest_thread);
         let mut seen = format!(
-            "nothing stands out; busiest threads {} of a CPU (sender) and {} (receiver)",
+            "nothing stands out; busiest threads {} of a CPU ({}) and {} ({})",
             busiest(self.sender),
-            busiest(self.receiver)
+            self.names[0],
+            busiest(self.receiver),
+            self.names[1]
         );
         match self.waits() {
             Some((rwnd, sndbuf)) => seen.push_str(&format!(

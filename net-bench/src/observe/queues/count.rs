@@ -1,9 +1,11 @@
 //! What each queue carried, by the device's own counters, whatever its driver calls them.
 //!
 //! Drivers agree on nothing: ENA counts `queue_3_rx_cnt`, virtio `rx3_packets` or
-//! `rx_queue_3_packets`, veth `rx_queue_3_xdp_packets`, i40e `rx-3.packets`, bnxt
-//! `[3]: rx_ucast_packets`. What they share is a direction, a number and what is counted.
+//! `rx_queue_3_packets`, i40e `rx-3.packets`, bnxt `[3]: rx_ucast_packets`. What they share is a
+//! direction, a number and what is counted. veth calls all that it received `xdp_packets`, which
+//! elsewhere are those that an XDP program saw. New drivers tell the kernel itself and not ethtool.
 
+use crate::observe::netlink::QueueStats;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -52,9 +54,9 @@ pub enum Kind {
     Bytes,
 }
 
-/// The direction, queue and kind of a driver's counter, if it is a queue's packets or bytes.
+/// The direction, queue and kind of a counter of this driver, if it is a queue's packets or bytes.
 #[must_use]
-pub fn queue_counter(name: &str) -> Option<(Way, u32, Kind)> {
+pub fn queue_counter(driver: &str, name: &str) -> Option<(Way, u32, Kind)> {
     let (mut way, mut queue, mut kind) = (None, None, None);
     let once = |place: bool| (!place).then_some(());
     for word in words(name) {
@@ -67,7 +69,8 @@ pub fn queue_counter(name: &str) -> Option<(Way, u32, Kind)> {
             "tx" => once(way.replace(Way::Tx).is_some())?,
             "packets" | "pkts" | "cnt" => once(kind.replace(Kind::Packets).is_some())?,
             "bytes" => once(kind.replace(Kind::Bytes).is_some())?,
-            "queue" | "q" | "ring" | "ucast" | "xdp" => {}
+            "queue" | "q" | "ring" | "ucast" => {}
+            "xdp" if driver == "veth" => {}
             _ => return None,
         }
     }
@@ -95,14 +98,18 @@ fn words(name: &str) -> impl Iterator<Item = &str> {
 impl QueueUse {
     /// From a driver's statistics before and after. `None` where it keeps none of single queues.
     #[must_use]
-    pub fn between(before: &[(String, u64)], after: &[(String, u64)]) -> Option<Self> {
+    pub fn between(
+        driver: &str,
+        before: &[(String, u64)],
+        after: &[(String, u64)],
+    ) -> Option<Self> {
         let earlier: BTreeMap<&str, u64> = before
             .iter()
             .map(|(name, value)| (name.as_str(), *value))
             .collect();
         let mut queues: BTreeMap<(Way, u32), QueueCount> = BTreeMap::new();
         for (name, value) in after {
-            let Some((way, queue, kind)) = queue_counter(name) else {
+            let Some((way, queue, kind)) = queue_counter(driver, name) else {
                 continue;
             };
             let grown = earlier
@@ -117,17 +124,35 @@ impl QueueUse {
                 Kind::Bytes => count.bytes = grown,
             }
         }
+        Self::of(&queues)
+    }
+
+    /// From the kernel's counters of queues before and after. `None` where it has none.
+    #[must_use]
+    pub fn between_stats(before: &[QueueStats], after: &[QueueStats]) -> Option<Self> {
+        let same = |queue: &QueueStats| (queue.receives, queue.queue);
+        let grown = |from: Option<u64>, to: Option<u64>| Some(to?.saturating_sub(from?));
+        let seen = after.iter().filter_map(|later| {
+            let earlier = before.iter().find(|earlier| same(earlier) == same(later))?;
+            let way = if later.receives { Way::Rx } else { Way::Tx };
+            let count = QueueCount {
+                queue: later.queue,
+                packets: grown(earlier.packets, later.packets),
+                bytes: grown(earlier.bytes, later.bytes),
+            };
+            Some(((way, later.queue), count))
+        });
+        Self::of(&seen.collect())
+    }
+
+    fn of(queues: &BTreeMap<(Way, u32), QueueCount>) -> Option<Self> {
         // Queues are numbered from 0 without gaps; `rx_64_bytes` is of a size, not of a queue.
-        let of = |wanted: Way| -> Vec<QueueCount> {
-            (0..)
-                .map_while(|queue| queues.get(&(wanted, queue)).copied())
-                .collect()
+        let all = |wanted: Way| -> Vec<QueueCount> {
+            let each = (0..).map_while(|queue| queues.get(&(wanted, queue)).copied());
+            each.collect()
         };
-        let (rx, tx) = (of(Way::Rx), of(Way::Tx));
-        if rx.is_empty() && tx.is_empty() {
-            return None;
-        }
-        Some(Self {
+        let (rx, tx) = (all(Way::Rx), all(Way::Tx));
+        (!rx.is_empty() || !tx.is_empty()).then(|| Self {
             rx_imbalance: imbalance(&rx),
             tx_imbalance: imbalance(&tx),
             rx,
@@ -158,7 +183,6 @@ mod tests {
             ("queue_3_rx_cnt", packets(Way::Rx, 3)),
             ("queue_11_tx_cnt", packets(Way::Tx, 11)),
             ("rx_queue_0_packets", packets(Way::Rx, 0)),
-            ("rx_queue_0_xdp_packets", packets(Way::Rx, 0)),
             ("rx2_packets", packets(Way::Rx, 2)),
             ("tx-5.packets", packets(Way::Tx, 5)),
             ("[7]: rx_ucast_packets", packets(Way::Rx, 7)),
@@ -175,8 +199,12 @@ mod tests {
             ("rx_99999999999_packets", None),
             ("", None),
         ] {
-            assert_eq!(queue_counter(name), expected, "{name:?}");
+            assert_eq!(queue_counter("any", name), expected, "{name:?}");
         }
+        // virtio and others count here what an XDP program saw, which may be nothing.
+        let xdp = "rx_queue_0_xdp_packets";
+        assert_eq!(queue_counter("virtio_net", xdp), None);
+        assert_eq!(queue_counter("veth", xdp), packets(Way::Rx, 0));
     }
 
     fn statistics(values: &[(&str, u64)]) -> Vec<(String, u64)> {
@@ -200,16 +228,25 @@ mod tests {
             ("queue_0_rx_bytes", 4100),
             ("rx_64_bytes", 9),
         ]);
-        let seen = QueueUse::between(&before, &after).expect("there are queues");
+        let seen = QueueUse::between("ena", &before, &after).expect("there are queues");
         assert_eq!(seen.rx.len(), 2, "{seen:?}");
         assert_eq!(
             (seen.rx[0].packets, seen.rx[0].bytes),
             (Some(30), Some(4000))
         );
         assert_eq!((seen.rx_imbalance, seen.tx_imbalance), (Some(1.5), None));
-        let idle = QueueUse::between(&after, &after).expect("there are queues");
+        let idle = QueueUse::between("ena", &after, &after).expect("there are queues");
         assert_eq!(idle.rx_imbalance, None, "nothing was received");
+        let kernel = |packets| QueueStats {
+            receives: true,
+            queue: 0,
+            packets: Some(packets),
+            bytes: None,
+        };
+        let seen = QueueUse::between_stats(&[kernel(5)], &[kernel(12)]).expect("there is a queue");
+        assert_eq!((seen.rx[0].packets, seen.rx[0].bytes), (Some(7), None));
+        assert_eq!(QueueUse::between_stats(&[], &[kernel(12)]), None);
         let none = statistics(&[("peer_ifindex", 3), ("rx_64_bytes", 9)]);
-        assert_eq!(QueueUse::between(&none, &none), None);
+        assert_eq!(QueueUse::between("ena", &none, &none), None);
     }
 }

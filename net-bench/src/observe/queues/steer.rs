@@ -5,9 +5,13 @@
 //! there. Flows of one direction are steered by the server's device, their answers by the client's.
 
 use super::toeplitz;
-use bench_sys::ethtool::{HashFunction, Rss};
+use crate::observe::netlink::Netlink;
+use bench_sys::ethtool::{Ethtool, HashFunction, Rss};
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 /// Why no queue can be predicted or reached.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,14 +58,41 @@ pub enum SteerError {
     /// Addresses that no packet has.
     #[error("{0}")]
     Addresses(String),
+    /// The device cannot be found or asked.
+    #[error("{what}: {why}")]
+    Unknown {
+        /// What was asked.
+        what: String,
+        /// What the kernel said.
+        why: String,
+    },
 }
 
-/// How a device chooses the receive queue of a packet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How a device chooses the receive queue of a packet. It travels from the host that has the device
+/// to the one that chooses source ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Parts")]
 pub struct Steering {
     table: Vec<u32>,
     key: Vec<u8>,
     seed: u32,
+}
+
+/// A [`Steering`] as it comes from another host, before it is believed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parts {
+    table: Vec<u32>,
+    key: Vec<u8>,
+    seed: u32,
+}
+
+impl TryFrom<Parts> for Steering {
+    type Error = SteerError;
+
+    fn try_from(parts: Parts) -> Result<Self, SteerError> {
+        Self::new(parts.table, parts.key, parts.seed)
+    }
 }
 
 /// Bytes of input of the largest packet header, and four more, which the window covers.
@@ -78,14 +109,8 @@ impl Steering {
     /// # Errors
     /// The device has no table, or hashes in a way that is not known here.
     pub fn of(rss: &Rss, driver: &str) -> Result<Self, SteerError> {
-        if rss.table.is_empty() {
-            return Err(SteerError::NoTable);
-        }
-        if rss.function != HashFunction::Toeplitz {
+        if !rss.table.is_empty() && rss.function != HashFunction::Toeplitz {
             return Err(SteerError::Function(rss.function));
-        }
-        if rss.key.len() < LEAST_KEY {
-            return Err(SteerError::ShortKey(rss.key.len()));
         }
         let mut key = rss.key.clone();
         let mut seed = 0;
@@ -93,11 +118,45 @@ impl Steering {
             key.reverse();
             seed = u32::MAX;
         }
-        Ok(Self {
-            table: rss.table.clone(),
-            key,
-            seed,
-        })
+        Self::new(rss.table.clone(), key, seed)
+    }
+
+    fn new(table: Vec<u32>, key: Vec<u8>, seed: u32) -> Result<Self, SteerError> {
+        if table.is_empty() {
+            return Err(SteerError::NoTable);
+        }
+        if key.len() < LEAST_KEY {
+            return Err(SteerError::ShortKey(key.len()));
+        }
+        Ok(Self { table, key, seed })
+    }
+
+    /// The steering of this host's device on the way to `peer`, which is the one that takes in the
+    /// peer's packets wherever the way back is the same.
+    ///
+    /// # Errors
+    /// There is no way to the peer, or the device cannot be predicted.
+    pub fn on_the_way_to(peer: IpAddr) -> Result<Self, SteerError> {
+        let unknown = |what: String| {
+            move |error: std::io::Error| SteerError::Unknown {
+                what,
+                why: error.to_string(),
+            }
+        };
+        let netlink = Netlink::open().map_err(unknown("routing socket".to_owned()))?;
+        let route = netlink.route(peer);
+        let device = route.map_err(unknown(format!("route to {peer}")))?.device;
+        let link = netlink.link(device);
+        let name = link.map_err(unknown(format!("device {device}")))?.name;
+        let ethtool = Ethtool::open().map_err(unknown("ethtool socket".to_owned()))?;
+        let driver = ethtool.driver(&name).map(|driver| driver.name);
+        match ethtool.rss(&name) {
+            Ok(rss) => Self::of(&rss, &driver.unwrap_or_default()),
+            Err(error) if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => {
+                Err(SteerError::NoTable)
+            }
+            Err(error) => Err(unknown(format!("ethtool -x {name}"))(error)),
+        }
     }
 
     /// The entry of the table that a packet falls on: the hash's low bits.
@@ -177,6 +236,20 @@ impl Steering {
     }
 }
 
+/// The ports that this host's kernel itself would choose a connection's source port from; where it
+/// does not tell, those that it chooses from by default.
+#[must_use]
+pub fn local_ports() -> RangeInclusive<u16> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    parse_ports(&text.unwrap_or_default()).unwrap_or(32768..=60999)
+}
+
+fn parse_ports(text: &str) -> Option<RangeInclusive<u16>> {
+    let mut words = text.split_ascii_whitespace().map(str::parse::<u16>);
+    let (first, last) = (words.next()?.ok()?, words.next()?.ok()?);
+    (0 < first && first <= last).then_some(first..=last)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,6 +311,42 @@ mod tests {
             .map(queue_of)
             .collect();
         assert_eq!(queues, [2, 0, 2, 0, 2]);
+    }
+
+    #[test]
+    fn a_steering_travels_and_is_checked_on_arrival() {
+        let steering = Steering::of(&rss(4), "ena").expect("it can be predicted");
+        let text = serde_json::to_string(&steering).expect("it serialises");
+        assert_eq!(
+            serde_json::from_str::<Steering>(&text).expect("it is one"),
+            steering
+        );
+        let key: Vec<u8> = ENA_KEY.to_vec();
+        let spoilt = serde_json::json!({"table": [], "key": key, "seed": 0});
+        let error = serde_json::from_value::<Steering>(spoilt).expect_err("no table");
+        assert!(
+            error.to_string().contains("no indirection table"),
+            "{error}"
+        );
+        let spoilt = serde_json::json!({"table": [1], "key": [1, 2], "seed": 0});
+        assert!(serde_json::from_value::<Steering>(spoilt).is_err());
+    }
+
+    #[test]
+    fn source_ports_are_the_kernels_own() {
+        assert_eq!(parse_ports("32768\t60999\n"), Some(32768..=60999));
+        assert_eq!(parse_ports("9 5"), None);
+        assert_eq!(parse_ports("0 5"), None);
+        assert_eq!(parse_ports("70000 80000"), None);
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        let port = socket.local_addr().expect("bound").port();
+        assert!(local_ports().contains(&port), "{port}");
+    }
+
+    #[test]
+    fn loopback_has_no_table() {
+        let peer = std::net::Ipv4Addr::LOCALHOST.into();
+        assert_eq!(Steering::on_the_way_to(peer), Err(SteerError::NoTable));
     }
 
     #[test]

@@ -109,7 +109,7 @@ const GOODPUT: f64 = 125e6;
 fn judged(change: impl Fn(&mut Observed, &mut Observed)) -> Verdict {
     let (mut sender, mut receiver) = (side(), side());
     change(&mut sender, &mut receiver);
-    judge(&sender, &receiver, GOODPUT)
+    judge(["sender", "receiver"], &sender, &receiver, GOODPUT)
 }
 
 fn assert_judged(limit: Limit, words: &[&str], change: impl Fn(&mut Observed, &mut Observed)) {
