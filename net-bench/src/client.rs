@@ -1,17 +1,18 @@
 //! The client: it finds a server, or brings its own, agrees on a test, and does its own part.
 
 use crate::attend::{Patient, Turn, Watch, attend};
-use crate::control::message::{Leg, Reply, Request, Test};
+use crate::control::message::{Leg, Reply, Request, Role};
 use crate::control::{Channel, HANDSHAKE_TIMEOUT, Key, MESSAGE_TIMEOUT};
 use crate::server::{self, Server};
 use crate::side::{self, End, Part};
+use crate::test::{Test, Transport};
 use crate::transport::rendezvous::{self, RENDEZVOUS_TIMEOUT};
-use crate::transport::tcp::TcpFlow;
+use crate::transport::socket::SocketFlow;
 use crate::workload::Vitals;
 use anyhow::Context;
 use reports::host::Host;
 use reports::measure::{Observer, stop_requested};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -27,16 +28,49 @@ const REASON_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// In this process, on a port of loopback that nobody knows.
-    InProcess,
+    InProcess {
+        /// Which loopback.
+        family: Family,
+    },
     /// At a host's port.
     Remote {
         /// Its name or address.
         host: String,
         /// The port of its control channel.
         port: u16,
+        /// Which of its addresses.
+        family: Family,
         /// The key that it shares with us.
         key: Key,
     },
+}
+
+/// Which version of IP to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Whichever works.
+    Any,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+}
+
+impl Family {
+    fn has(self, address: &SocketAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::V4 => address.is_ipv4(),
+            Self::V6 => address.is_ipv6(),
+        }
+    }
+
+    fn loopback(self) -> IpAddr {
+        match self {
+            Self::Any | Self::V4 => Ipv4Addr::LOCALHOST.into(),
+            Self::V6 => Ipv6Addr::LOCALHOST.into(),
+        }
+    }
 }
 
 /// What both sides did.
@@ -56,15 +90,20 @@ pub struct Finished {
 /// What went wrong, where, and what to do about it.
 pub fn run(test: &Test, place: &Place, observer: &dyn Observer) -> anyhow::Result<Finished> {
     match place {
-        Place::InProcess => in_process(test, observer),
-        Place::Remote { host, port, key } => {
-            let stream = connect(host, *port)?;
+        Place::InProcess { family } => in_process(test, family.loopback(), observer),
+        Place::Remote {
+            host,
+            port,
+            family,
+            key,
+        } => {
+            let stream = connect(host, *port, *family)?;
             converse(test, stream, key, observer).with_context(|| format!("server {host}:{port}"))
         }
     }
 }
 
-fn in_process(test: &Test, observer: &dyn Observer) -> anyhow::Result<Finished> {
+fn in_process(test: &Test, ip: IpAddr, observer: &dyn Observer) -> anyhow::Result<Finished> {
     let key = Key::random()?;
     let options = server::Options {
         key: key.clone(),
@@ -72,7 +111,7 @@ fn in_process(test: &Test, observer: &dyn Observer) -> anyhow::Result<Finished> 
         max_clients: 1,
         once: true,
     };
-    let server = Server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), options)?;
+    let server = Server::bind(SocketAddr::new(ip, 0), options)?;
     let address = server.address()?;
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -89,10 +128,11 @@ fn in_process(test: &Test, observer: &dyn Observer) -> anyhow::Result<Finished> 
     })
 }
 
-fn connect(host: &str, port: u16) -> anyhow::Result<TcpStream> {
+fn connect(host: &str, port: u16, family: Family) -> anyhow::Result<TcpStream> {
     let addresses: Vec<SocketAddr> = (host, port)
         .to_socket_addrs()
         .with_context(|| format!("cannot resolve the host name {host:?} (-c)"))?
+        .filter(|address| family.has(address))
         .collect();
     let mut last = None;
     for address in &addresses {
@@ -101,7 +141,12 @@ fn connect(host: &str, port: u16) -> anyhow::Result<TcpStream> {
             Err(error) => last = Some(error),
         }
     }
-    let error = last.map_or_else(|| "the name has no address".to_owned(), |e| e.to_string());
+    let none = || match family {
+        Family::Any => "the name has no address".to_owned(),
+        Family::V4 => "the name has no IPv4 address (-4)".to_owned(),
+        Family::V6 => "the name has no IPv6 address (-6)".to_owned(),
+    };
+    let error = last.map_or_else(none, |error| error.to_string());
     anyhow::bail!(
         "cannot connect to {host}:{port}: {error}; start `net-bench serve` there, with --bind and \
          --key-file for other hosts to reach it, and check the port and the firewall"
@@ -121,9 +166,7 @@ fn converse(
         Reply::Ready(ready) => ready,
         other => anyhow::bail!(unexpected(other)),
     };
-    let mut address = channel.peer();
-    address.set_port(ready.port);
-    let flows = rendezvous::connect(address, &ready.token, test.connections())?;
+    let flows = rendezvous::connect(test, &channel, &ready.data, &ready.token)?;
     match channel.receive(RENDEZVOUS_TIMEOUT)? {
         Reply::Go => {}
         other => anyhow::bail!(unexpected(other)),
@@ -133,10 +176,8 @@ fn converse(
         (Some(Reply::Done(legs)), _) => legs,
         (Some(other), _) => anyhow::bail!(unexpected(other)),
         (None, Ok(_)) => {
-            match channel.receive(RESULT_TIMEOUT + Duration::from_secs_f64(test.timeout_s))? {
-                Reply::Done(legs) => legs,
-                other => anyhow::bail!(unexpected(other)),
-            }
+            let patience = RESULT_TIMEOUT + Duration::from_secs_f64(test.timeout_s);
+            result(channel.receive(patience)?, &mut channel, patience)?
         }
         // The server's reason, if it can still give one, explains more than a broken flow.
         (None, Err(_)) => match channel.receive(REASON_TIMEOUT) {
@@ -145,7 +186,7 @@ fn converse(
         },
     };
     let parts = parts?;
-    compare_bytes(&parts, &legs)?;
+    compare_bytes(test, &parts, &legs)?;
     Ok(Finished {
         parts,
         legs,
@@ -157,16 +198,18 @@ fn converse(
 fn measure(
     channel: &mut Channel,
     test: &Test,
-    flows: &[TcpFlow],
+    flows: &[SocketFlow],
     observer: &dyn Observer,
 ) -> anyhow::Result<(anyhow::Result<Vec<Part>>, Option<Reply>)> {
     let vitals = Vitals::new(flows.len());
     let patient = Patient {
         flows,
         vitals: &vitals,
+        datagrams: test.transport == Transport::Udp,
         patience: Duration::from_secs_f64(test.timeout_s),
     };
     let mut asked_to_stop = false;
+    let mut told_end = !patient.datagrams;
     let mut reply = None;
     let mut lost = None;
     let work = || side::run(test, End::Client, flows, &vitals, observer);
@@ -178,25 +221,39 @@ fn measure(
                 // If the server cannot hear it, it is gone, which the next turn will show.
                 let _ = channel.send(&Request::Stop);
             }
+            if vitals.ended() && !told_end {
+                told_end = true;
+                let _ = channel.send(&Request::Ended);
+            }
             return Watch::On;
         }
         match channel.receive(MESSAGE_TIMEOUT) {
-            Ok(done @ Reply::Done(_)) => reply = Some(done),
+            Ok(Reply::Ended) => {
+                vitals.peer_ended();
+                return Watch::On;
+            }
+            Ok(done @ Reply::Done(_)) => {
+                vitals.peer_ended();
+                reply = Some(done);
+            }
             Ok(other) => {
                 reply = Some(other);
-                flows.iter().for_each(TcpFlow::cut);
+                flows.iter().for_each(SocketFlow::cut);
             }
             Err(error) => {
                 lost = Some(error);
-                flows.iter().for_each(TcpFlow::cut);
+                flows.iter().for_each(SocketFlow::cut);
             }
         }
         Watch::Over
     })?;
-    match lost {
-        Some(error) => Err(anyhow::Error::from(error).context("the server was lost")),
-        None => Ok((parts, reply)),
+    if let Some(error) = lost {
+        return Err(anyhow::Error::from(error).context("the server was lost"));
     }
+    if !told_end && reply.is_none() {
+        channel.send(&Request::Ended)?;
+    }
+    Ok((parts, reply))
 }
 
 fn unexpected(reply: Reply) -> String {
@@ -204,12 +261,25 @@ fn unexpected(reply: Reply) -> String {
         Reply::Failed { error } => format!("the server's part failed: {error}"),
         Reply::Ready(_) => "the server announced a second test".to_owned(),
         Reply::Go => "the server started a second time".to_owned(),
-        Reply::Done(_) => "the server ended before the test began".to_owned(),
+        Reply::Ended | Reply::Done(_) => "the server ended before the test began".to_owned(),
     }
 }
 
-/// Proves that every byte sent on a flow arrived on it.
-fn compare_bytes(parts: &[Part], legs: &[Leg]) -> anyhow::Result<()> {
+/// The server's result, before which it may still say that it has ended.
+fn result(reply: Reply, channel: &mut Channel, patience: Duration) -> anyhow::Result<Vec<Leg>> {
+    match reply {
+        Reply::Done(legs) => Ok(legs),
+        Reply::Ended => match channel.receive(patience)? {
+            Reply::Done(legs) => Ok(legs),
+            other => anyhow::bail!(unexpected(other)),
+        },
+        other => anyhow::bail!(unexpected(other)),
+    }
+}
+
+/// Proves that every byte sent on a flow arrived on it; of datagrams, that no more arrived than
+/// were sent.
+fn compare_bytes(test: &Test, parts: &[Part], legs: &[Leg]) -> anyhow::Result<()> {
     for leg in legs {
         let checked = leg.check().map_err(anyhow::Error::msg);
         checked.context("the server reported what cannot be")?;
@@ -226,8 +296,13 @@ fn compare_bytes(parts: &[Part], legs: &[Leg]) -> anyhow::Result<()> {
             part.flow_bytes.len()
         );
         for (flow, (ours, theirs)) in part.flow_bytes.iter().zip(theirs).enumerate() {
+            let fits = match (test.transport, part.role) {
+                (Transport::Udp, Role::Send | Role::Respond) => theirs <= ours,
+                (Transport::Udp, Role::Receive | Role::Request) => ours <= theirs,
+                (Transport::Tcp | Transport::Unix, _) => ours == theirs,
+            };
             anyhow::ensure!(
-                ours == theirs,
+                fits,
                 "flow {flow}: we counted {ours} bytes in role {:?} and the server {theirs}",
                 part.role
             );

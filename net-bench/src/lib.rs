@@ -1,7 +1,7 @@
 //! Latency and bandwidth of networks, between two hosts or over loopback.
 //!
 //! The way through the crate: [`cases`] is the table of what can be measured; a row's options
-//! ([`spec`]) become a test, which the [`client`] agrees on with a [`server`] over the
+//! ([`spec`]) become a [`test`], which the [`client`] agrees on with a [`server`] over the
 //! authenticated [`control`] channel. Then both do their [`side`] of it: one [`workload`] per
 //! thread, driven by the harness of the `reports` crate over flows of a [`transport`], while
 //! [`observe`] notes what was behind the numbers. The client puts the two sides' results together as
@@ -21,6 +21,7 @@ pub mod server;
 pub mod side;
 pub mod size;
 pub mod spec;
+pub mod test;
 pub mod transport;
 pub mod workload;
 

@@ -2,11 +2,12 @@
 //! outlives every one of them.
 
 use crate::attend::{Patient, Turn, Watch, attend};
-use crate::control::message::{Ready, Reply, Request, Test};
+use crate::control::message::{Ready, Reply, Request};
 use crate::control::{Channel, ControlError, Key, MESSAGE_TIMEOUT};
 use crate::side::{self, End};
-use crate::transport::rendezvous;
-use crate::transport::tcp::TcpFlow;
+use crate::test::{Test, Transport};
+use crate::transport::rendezvous::{self, Listener};
+use crate::transport::socket::SocketFlow;
 use crate::workload::Vitals;
 use anyhow::Context;
 use nix::errno::Errno;
@@ -162,7 +163,7 @@ impl Server {
         let mut channel = Channel::accept(stream, &self.options.key)?;
         let test = match channel.receive(MESSAGE_TIMEOUT)? {
             Request::Test(test) => test,
-            Request::Stop => anyhow::bail!("there is no test to stop"),
+            Request::Stop | Request::Ended => anyhow::bail!("there is no test to stop"),
         };
         let result = self.take_part(&mut channel, &test);
         let sent = match &result {
@@ -181,18 +182,15 @@ impl Server {
     fn take_part(&self, channel: &mut Channel, test: &Test) -> anyhow::Result<Reply> {
         test.check()
             .map_err(|fault| anyhow::anyhow!("refused: {fault}"))?;
-        let mut address = channel.local()?;
-        address.set_port(0);
-        let listener = TcpListener::bind(address)
-            .with_context(|| format!("cannot listen for data on {}", address.ip()))?;
+        let listener = Listener::bind(test, channel.local()?.ip())?;
         let mut token = [0; 16];
         getrandom::fill(&mut token).map_err(ControlError::Random)?;
         channel.send(&Reply::Ready(Box::new(Ready {
-            port: listener.local_addr()?.port(),
+            data: listener.address().clone(),
             token,
             host: self.options.host.clone(),
         })))?;
-        let flows = rendezvous::gather(&listener, &token, test.connections(), channel)?;
+        let flows = rendezvous::gather(&listener, test, &token, channel)?;
         drop(listener);
         channel.send(&Reply::Go)?;
         run(channel, test, &flows)
@@ -200,22 +198,33 @@ impl Server {
 }
 
 /// The server's part, with an ear for the client.
-fn run(channel: &mut Channel, test: &Test, flows: &[TcpFlow]) -> anyhow::Result<Reply> {
+fn run(channel: &mut Channel, test: &Test, flows: &[SocketFlow]) -> anyhow::Result<Reply> {
     let vitals = Vitals::new(flows.len());
     let patient = Patient {
         flows,
         vitals: &vitals,
+        datagrams: test.transport == Transport::Udp,
         patience: Duration::from_secs_f64(test.timeout_s),
     };
     let mut lost = None;
+    let mut told_end = !patient.datagrams;
     let work = || side::run(test, End::Server, flows, &vitals, &Silent);
     let parts = attend(channel, &patient, work, |channel, turn| {
         if turn == Turn::Quiet {
+            if vitals.ended() && !told_end {
+                told_end = true;
+                // If the client cannot hear it, it is gone, which the next turn will show.
+                let _ = channel.send(&Reply::Ended);
+            }
             return Watch::On;
         }
         match channel.receive(MESSAGE_TIMEOUT) {
             Ok(Request::Stop) => {
                 vitals.stop();
+                return Watch::On;
+            }
+            Ok(Request::Ended) => {
+                vitals.peer_ended();
                 return Watch::On;
             }
             Ok(Request::Test(_)) => {
@@ -224,7 +233,7 @@ fn run(channel: &mut Channel, test: &Test, flows: &[TcpFlow]) -> anyhow::Result<
             Err(error) => lost = Some(error.into()),
         }
         // Nobody will read the result: what still waits for the client is woken.
-        flows.iter().for_each(TcpFlow::cut);
+        flows.iter().for_each(SocketFlow::cut);
         Watch::Over
     })?;
     match (lost, parts) {
@@ -239,9 +248,5 @@ fn peer_of(stream: &TcpStream) -> String {
 }
 
 fn summary(test: &Test) -> String {
-    let shape = match test.shape {
-        crate::control::message::Shape::RequestResponse { .. } => "tcp_rr",
-        crate::control::message::Shape::Stream { .. } => "tcp_stream",
-    };
-    format!("{shape} over {} flow(s)", test.flows)
+    format!("{} over {} flow(s)", test.name(), test.flows)
 }

@@ -1,14 +1,19 @@
 //! One side's part in a test: which roles it plays, on which flows, and what came of it. Client
 //! and server run the same code here, through the same harness.
 
-use crate::control::message::{Direction, Leg, MAX_INTERVALS, Role, Shape, Test};
+use crate::control::message::{Leg, Role};
 use crate::observe::{Observed, Watch};
-use crate::transport::tcp::TcpFlow;
+use crate::test::{Direction, MAX_INTERVALS, Shape, Test, Transport};
+use crate::transport::socket::SocketFlow;
 use crate::workload::many_rr::{ManyRequester, ManyResponder};
 use crate::workload::many_stream::{ManyReceiver, ManySender};
+use crate::workload::open_rr::{OpenRequester, Schedule};
 use crate::workload::rr::{Requester, Responder, Sizes};
+use crate::workload::sequence::Datagrams;
 use crate::workload::stream::{Receiver, Sender};
-use crate::workload::{Shared, Vitals};
+use crate::workload::udp_rr::{UdpRequester, UdpResponder};
+use crate::workload::udp_stream::{UdpReceiver, UdpSender};
+use crate::workload::{Findings, Shared, Vitals};
 use reports::measure::{self, Limit, Observer, Plan, Silent, Totals, Workload};
 use reports::model::{Fact, Flag, Severity, Validity};
 use std::os::fd::AsFd;
@@ -35,7 +40,10 @@ pub struct Part {
     /// Payload bytes of each flow, warm-up included.
     pub flow_bytes: Vec<u64>,
     buffer_bytes: Fact<f64>,
-    max_segment_bytes: Fact<f64>,
+    max_segment_bytes: Option<Fact<f64>>,
+    congestion_control: Option<Fact<String>>,
+    datagrams: Option<Datagrams>,
+    schedule: Option<Schedule>,
     observed: Box<Observed>,
 }
 
@@ -70,7 +78,7 @@ fn roles(test: &Test, end: End) -> Vec<(Role, usize)> {
 pub fn run(
     test: &Test,
     end: End,
-    flows: &[TcpFlow],
+    flows: &[SocketFlow],
     vitals: &Arc<Vitals>,
     observer: &dyn Observer,
 ) -> anyhow::Result<Vec<Part>> {
@@ -86,11 +94,16 @@ pub fn run(
             &Shared::new(vitals, offset, count),
             observer,
         )
+        .inspect(|_| {
+            if starts_traffic(role) {
+                vitals.end();
+            }
+        })
         .map_err(|error| {
             // Only the first error is the cause; the others follow from the cut.
             let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
             first.get_or_insert(error);
-            flows.iter().for_each(TcpFlow::cut);
+            flows.iter().for_each(SocketFlow::cut);
         })
         .ok()
     };
@@ -114,14 +127,20 @@ pub fn run(
     }
 }
 
+/// Whether a role starts traffic, rather than following that of the other side.
+fn starts_traffic(role: Role) -> bool {
+    matches!(role, Role::Request | Role::Send)
+}
+
 fn play(
     test: &Test,
     role: Role,
-    flows: &[TcpFlow],
+    flows: &[SocketFlow],
     shared: &Shared,
     observer: &dyn Observer,
 ) -> anyhow::Result<Part> {
-    let max_segment_bytes = flows[0].max_segment_bytes();
+    let tcp = test.transport == Transport::Tcp;
+    let max_segment_bytes = tcp.then(|| flows[0].max_segment_bytes());
     let sockets = flows.iter().map(|flow| flow.socket().as_fd());
     let watch = Watch::start(sockets.collect(), observer);
     let mut totals = measure::run(&plan(test, role), &watch, |thread| {
@@ -136,6 +155,8 @@ fn play(
         );
     }
     flag_request_to_stop(&mut totals.validity, shared);
+    let findings = shared.findings();
+    flag_findings(&mut totals.validity, &findings);
     let buffer_bytes = match role {
         Role::Request | Role::Send => flows[0].send_buffer_bytes(),
         Role::Respond | Role::Receive => flows[0].receive_buffer_bytes(),
@@ -147,6 +168,9 @@ fn play(
         flow_bytes: shared.flow_bytes(),
         buffer_bytes,
         max_segment_bytes,
+        datagrams: findings.datagrams,
+        schedule: findings.schedule,
+        congestion_control: tcp.then(|| flows[0].congestion_control()),
         observed,
     })
 }
@@ -161,18 +185,33 @@ fn flag_request_to_stop(validity: &mut Validity, shared: &Shared) {
     }
 }
 
+/// What the threads found out that bears on the numbers.
+fn flag_findings(validity: &mut Validity, findings: &Findings) {
+    if findings.end_lost {
+        let evidence = "all datagrams that say that a sender has ended were lost: the receiver's \
+                        window closed up to 0.5 s late, and its rates are too low by that";
+        validity.flag(Severity::Degraded, "end_lost", evidence);
+    }
+    let tally = findings.datagrams.unwrap_or_default();
+    if tally.unanswered > 0 {
+        let evidence = format!(
+            "{} of {} requests had no response in time and are in no percentile",
+            tally.unanswered, tally.sent
+        );
+        validity.flag(Severity::Degraded, "unanswered_requests", evidence);
+    }
+}
+
 /// The code of the flag that the harness, too, gives a window that a signal ended.
 const INTERRUPTED: &str = "interrupted";
 
 /// How long a role works: who starts the traffic ends it; the other end follows.
 pub fn plan(test: &Test, role: Role) -> Plan {
     let warmup = Duration::from_secs_f64(test.omit_s);
-    let run = match (role, test.operations) {
-        (Role::Respond | Role::Receive, _) => Limit::UntilDone,
-        (Role::Request | Role::Send, Some(operations)) => Limit::Ops(operations),
-        (Role::Request | Role::Send, None) => {
-            Limit::Duration(Duration::from_secs_f64(test.duration_s))
-        }
+    let run = match (starts_traffic(role), test.operations) {
+        (false, _) => Limit::UntilDone,
+        (true, Some(operations)) => Limit::Ops(operations),
+        (true, None) => Limit::Duration(Duration::from_secs_f64(test.duration_s)),
     };
     Plan {
         threads: test.threads as usize,
@@ -186,7 +225,7 @@ pub fn plan(test: &Test, role: Role) -> Plan {
 fn workload(
     test: &Test,
     role: Role,
-    mut flows: Vec<(usize, TcpFlow)>,
+    mut flows: Vec<(usize, SocketFlow)>,
     shared: &Shared,
 ) -> Box<dyn Workload> {
     let shared = shared.clone();
@@ -207,6 +246,17 @@ fn workload(
             (none, length_bytes as usize)
         }
     };
+    if let (Role::Request, Some(arrival)) = (role, &test.arrival) {
+        return Box::new(OpenRequester::new(test, arrival, flows, sizes, shared));
+    }
+    if test.transport == Transport::Udp {
+        return match role {
+            Role::Request => Box::new(UdpRequester::new(flows, sizes, shared)),
+            Role::Respond => Box::new(UdpResponder::new(flows, sizes, shared)),
+            Role::Send => Box::new(UdpSender::new(flows, length, shared)),
+            Role::Receive => Box::new(UdpReceiver::new(flows, length, shared)),
+        };
+    }
     if flows.len() == 1 {
         let (index, flow) = flows.remove(0);
         return match role {
@@ -256,6 +306,9 @@ impl Part {
             flow_bytes: self.flow_bytes.clone(),
             buffer_bytes: self.buffer_bytes.clone(),
             max_segment_bytes: self.max_segment_bytes.clone(),
+            congestion_control: self.congestion_control.clone(),
+            datagrams: self.datagrams,
+            schedule: self.schedule,
             observed: Some(self.observed.clone()),
         }
     }
@@ -264,6 +317,7 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test::{Engine, SocketOptions};
 
     #[test]
     fn the_two_ends_play_opposite_roles_on_the_same_flows() {
@@ -273,6 +327,10 @@ mod tests {
             Direction::Bidirectional,
         ] {
             let test = Test {
+                transport: Transport::Tcp,
+                engine: Engine::Plain,
+                socket: SocketOptions::default(),
+                arrival: None,
                 shape: Shape::Stream {
                     length_bytes: 1,
                     direction,

@@ -5,9 +5,10 @@
 
 pub mod buffer;
 pub mod null;
+mod options;
 pub mod poller;
 pub mod rendezvous;
-pub mod tcp;
+pub mod socket;
 
 /// One end of a connection that carries bytes in order.
 ///

@@ -5,10 +5,13 @@
 
 use net_bench::control::frame::{self, Sealer};
 use net_bench::control::handshake::{SERVER_HELLO_BYTES, check_prefix, client_hello};
-use net_bench::control::message::{Direction, Leg, Ready, Reply, Request, Role, Shape, Test};
+use net_bench::control::message::{Leg, Ready, Reply, Request, Role};
 use net_bench::control::{Channel, ControlError, Key};
 use net_bench::observe::Observed;
-use net_bench::transport::rendezvous::{flow_of, preamble};
+use net_bench::test::{Arrival, Direction, Engine, Process, Shape, SocketOptions, Test, Transport};
+use net_bench::transport::rendezvous::{DataAddress, flow_of, preamble};
+use net_bench::workload::open_rr::Schedule;
+use net_bench::workload::sequence::Datagrams;
 use reports::model::{Fact, Work};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -34,6 +37,21 @@ fn mutate(random: &mut fastrand::Rng, bytes: &mut Vec<u8>) {
 
 fn test() -> Test {
     Test {
+        transport: Transport::Tcp,
+        engine: Engine::More,
+        socket: SocketOptions {
+            nagle: true,
+            window_bytes: Some(65_536),
+            congestion: Some("cubic".to_owned()),
+            dscp: Some(46),
+            segment_bytes: Some(1448),
+            pacing_bytes_per_s: Some(125_000_000),
+        },
+        arrival: Some(Arrival {
+            rate_per_s: 1e4,
+            process: Process::Poisson,
+            seed: 3,
+        }),
         shape: Shape::Stream {
             length_bytes: 131_072,
             direction: Direction::Bidirectional,
@@ -82,16 +100,20 @@ fn replies() -> Vec<Reply> {
         intervals: Vec::new(),
         flow_bytes: vec![4, 5],
         buffer_bytes: Fact::Known(1.0),
+        max_segment_bytes: Some(Fact::unavailable("no")),
+        congestion_control: Some(Fact::Known("cubic".to_owned())),
+        datagrams: Some(Datagrams::default()),
+        schedule: Some(Schedule::default()),
         observed: Some(Box::new(observed())),
-        max_segment_bytes: Fact::unavailable("no"),
     };
     let ready = Ready {
-        port: 4000,
+        data: DataAddress::Port(4000),
         token: [3; 16],
         host: Some(reports::host::fingerprint()),
     };
     vec![
         Reply::Go,
+        Reply::Ended,
         Reply::Ready(Box::new(ready)),
         Reply::Done(vec![leg]),
         Reply::Failed {
@@ -113,6 +135,8 @@ fn messages_survive_mutation() {
             // What passes the check is what the server would do: it must be bounded.
             assert!(test.flows <= 1024 && test.threads <= 128);
             assert!((0.0..=86_400.0).contains(&test.omit_s));
+            let name = test.socket.congestion.unwrap_or_default();
+            assert!(name.len() < 16 && !name.contains(['/', '.', '\0']));
         }
     }
     for reply in replies() {

@@ -20,6 +20,28 @@ fn assert_usage(arguments: &[&str], words: &[&str]) {
 fn impossible_values_are_refused_by_name() {
     let table: &[(&[&str], &[&str])] = &[
         (&["tcp_rr", "--frobnicate"], &["--frobnicate"]),
+        (
+            &["tcp_rr", "--rate", "0"],
+            &["--rate 0", "requests per second"],
+        ),
+        (&["tcp_rr", "--rate", "nan"], &["--rate NaN"]),
+        (&["tcp_rr", "--arrival", "poisson"], &["--rate"]),
+        (
+            &["tcp_rr", "--rate", "1", "--arrival", "sometimes"],
+            &["--arrival", "poisson"],
+        ),
+        (
+            &["udp_rr", "--rate", "10"],
+            &["--rate over UDP", "--request-size 8"],
+        ),
+        (&["udp_stream", "-l", "7"], &["--length 7", "8 bytes"]),
+        (&["udp_stream", "-l", "65508"], &["--length 65508", "65507"]),
+        (
+            &["udp_rr", "--request-size", "64K"],
+            &["--request-size", "65507"],
+        ),
+        (&["udp_rr", "-C", "cubic"], &["-C"]),
+        (&["tcp_rr", "-4", "-6"], &["--ipv4", "--ipv6"]),
         (&["udp_everything"], &["udp_everything"]),
         (&["tcp_stream", "-l", "0"], &["--length 0", "64M"]),
         (&["tcp_stream", "-l", "65M"], &["--length", "64M"]),
@@ -57,6 +79,14 @@ fn impossible_values_are_refused_by_name() {
         (&["tcp_rr", "-p", "5280"], &["--connect"]),
         (&["tcp_rr", "-c", "127.0.0.1", "-p", "0"], &["--port"]),
         (&["null", "-c", "127.0.0.1"], &["-c"]),
+        (&["tcp_rr", "-w", "2G"], &["--window 2147483648"]),
+        (&["tcp_rr", "-w", "0"], &["--window 0"]),
+        (&["tcp_rr", "-C", "a/b"], &["--congestion", "letters"]),
+        (&["tcp_rr", "--dscp", "64"], &["--dscp 64", "63"]),
+        (&["tcp_rr", "-M", "1"], &["--mss 1"]),
+        (&["tcp_rr", "--fq-rate", "0"], &["--fq-rate 0"]),
+        (&["unix_rr", "--dscp", "1"], &["--dscp"]),
+        (&["tcp_stream", "-e", "warp"], &["--engine", "plain"]),
         (&["serve", "--bind", "somewhere"], &["--bind"]),
         (&["serve", "--max-clients", "0"], &["--max-clients"]),
         (&[], &["Usage"]),

@@ -77,6 +77,7 @@ const WANTED: &[(&str, &str, &[&str])] = &[
         &[
             "Ip6InDiscards",
             "Ip6OutDiscards",
+            "Udp6InDatagrams",
             "Udp6InErrors",
             "Udp6RcvbufErrors",
             "Udp6SndbufErrors",

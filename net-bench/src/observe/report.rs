@@ -87,30 +87,37 @@ impl Pair<'_> {
         )
     }
 
+    /// CPU per GiB of streams, per million packets of what comes in packets of its own, and what TCP
+    /// sent again.
     fn metrics(&self) -> Vec<Metric> {
         let mut metrics = Vec::new();
         for (index, name) in self.names.iter().enumerate() {
             let leg = self.legs[index];
-            let (name, value) = if self.is_stream() {
-                let gib = leg.work.bytes as f64 / GIB;
-                (
-                    format!("{name}_cpu_s_per_gib"),
-                    Fact::Known(leg.cpu_s / gib),
-                )
-            } else {
-                let value = self.cpu_s_per_million_packets(index);
-                (format!("{name}_cpu_s_per_mpacket"), value)
+            let mut add = |what: &str, value: Fact<f64>| {
+                let name = format!("{}{name}_{what}", self.prefix);
+                let (unit, better) = (Unit::Seconds, Better::LowerIsBetter);
+                let n = leg.work.ops;
+                metrics.push(Metric::new(
+                    &name,
+                    Aggregation::Total,
+                    unit,
+                    better,
+                    value,
+                    n,
+                ));
             };
-            metrics.push(Metric::new(
-                &format!("{}{name}", self.prefix),
-                Aggregation::Total,
-                Unit::Seconds,
-                Better::LowerIsBetter,
-                value,
-                leg.work.ops,
-            ));
+            if self.is_stream() {
+                add(
+                    "cpu_s_per_gib",
+                    Fact::Known(leg.cpu_s / (leg.work.bytes as f64 / GIB)),
+                );
+            }
+            let bytes_alone = self.is_stream() && is_tcp(leg);
+            if !bytes_alone && !is_local(leg) {
+                add("cpu_s_per_mpacket", self.cpu_s_per_million_packets(index));
+            }
         }
-        if self.is_stream() {
+        if self.is_stream() && is_tcp(self.legs[0]) {
             metrics.push(Metric::new(
                 &format!("{}retransmitted_segments", self.prefix),
                 Aggregation::Total,
@@ -133,20 +140,45 @@ impl Pair<'_> {
         }
     }
 
-    /// CPU of a side's threads per million segments that it sent or received.
+    /// CPU of a side's threads per million packets that it sent or received.
     fn cpu_s_per_million_packets(&self, index: usize) -> Fact<f64> {
-        let (leg, observed) = (self.legs[index], self.observed[index]);
+        let leg = self.legs[index];
+        let packets = match (is_tcp(leg), is_local(leg)) {
+            (_, true) => return Fact::unavailable("the flows have no packets"),
+            (true, _) => self.segments(index),
+            // A datagram each; of requests and responses one each way.
+            (false, _) if self.is_stream() => Fact::Known(leg.work.ops as f64),
+            (false, _) => Fact::Known(leg.work.ops as f64 * 2.0),
+        };
+        packets.map(|packets| leg.cpu_s / packets * 1e6)
+    }
+
+    /// The segments that a side sent or received in its measured window. The observation lasts a
+    /// little longer than that, so it gives the rate.
+    fn segments(&self, index: usize) -> Fact<f64> {
+        let observed = self.observed[index];
         let flows = match &observed.flows {
             Fact::Known(flows) => &flows.totals,
             Fact::Unavailable { unavailable } => return Fact::unavailable(unavailable),
         };
-        let (Some(sent), Some(received)) = (flows.segments_out, flows.segments_in) else {
-            return Fact::unavailable("the kernel's TCP_INFO does not count segments");
-        };
-        // The observation lasts a little longer than the measured window: rates are divided.
-        let packets_per_s = (sent as f64 + received as f64) / observed.elapsed_s;
-        Fact::Known(leg.cpu_s / leg.elapsed_s / packets_per_s * 1e6)
+        match (flows.segments_out, flows.segments_in) {
+            (Some(sent), Some(received)) => {
+                let per_s = (sent as f64 + received as f64) / observed.elapsed_s;
+                Fact::Known(per_s * self.legs[index].elapsed_s)
+            }
+            _ => Fact::unavailable("the kernel's TCP_INFO does not count segments"),
+        }
     }
+}
+
+/// Whether a leg's flows are TCP's.
+fn is_tcp(leg: &Leg) -> bool {
+    leg.max_segment_bytes.is_some()
+}
+
+/// Whether a leg's flows stay within the kernel, as those of Unix sockets do.
+fn is_local(leg: &Leg) -> bool {
+    !is_tcp(leg) && leg.datagrams.is_none()
 }
 
 /// What stands on the terminal: a line each.

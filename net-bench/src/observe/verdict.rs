@@ -31,6 +31,8 @@ const QUEUED_US: f64 = 1000.0;
 /// Share of a shaper's packets that it held back from which it is what limits, where it does not
 /// tell its rate.
 const HELD_SHARE: f64 = 0.1;
+/// Share of datagrams dropped for want of buffer from which their reader is too slow.
+const OVERFLOW_SHARE: f64 = 0.01;
 
 /// What held a stream back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +108,7 @@ pub fn judge(
     let found = found
         .into_iter()
         .find_map(|(limit, evidence)| Some((limit, evidence?)));
+    let found = found.or_else(|| Some((Limit::ReceiverCpu, sides.overflow()?)));
     let found = found.or_else(|| sides.threads());
     let found = found.or_else(|| Some((Limit::Window, sides.window()?)));
     let found = found.or_else(|| sides.cores());
@@ -210,6 +213,27 @@ impl Sides<'_> {
                     device.name
                 )
             })
+        })
+    }
+
+    /// Datagrams that came and that nobody read in time. Without TCP nobody tells the sender.
+    fn overflow(&self) -> Option<String> {
+        let grown = |names: &[&str]| -> f64 {
+            let counters = self.receiver.counters.iter();
+            let named = counters.filter(|counter| {
+                counter.source.contains("snmp") && names.contains(&counter.name.as_str())
+            });
+            named.filter_map(super::grown).sum()
+        };
+        let dropped = grown(&["RcvbufErrors", "Udp6RcvbufErrors"]);
+        let share = dropped / (dropped + grown(&["InDatagrams", "Udp6InDatagrams"]));
+        (self.sender.flows.known().is_none() && share >= OVERFLOW_SHARE).then(|| {
+            format!(
+                "{} of the datagrams that reached the {} were dropped because nobody read them in \
+                 time; a larger receive buffer (net.core.rmem_max) bridges short pauses only",
+                percent(share),
+                self.names[1]
+            )
         })
     }
 
@@ -343,6 +367,7 @@ impl Sides<'_> {
             self.names[1]
         );
         match self.waits() {
+            _ if self.sender.flows.known().is_none() => {}
             Some((rwnd, sndbuf)) => seen.push_str(&format!(
                 ", window full {} and send buffer short {} of the time",
                 percent(rwnd),

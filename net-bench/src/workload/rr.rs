@@ -33,6 +33,27 @@ fn wrong_number(number: u64, carried: usize, message: &[u8]) -> anyhow::Error {
     )
 }
 
+/// What an asking end proves.
+pub(super) const ANSWERED: &str = "responses matched their requests";
+/// What an answering end proves.
+pub(super) const ASKED: &str = "requests came in order";
+
+/// Compares what the harness counted with the numbers that the messages carried, one check each.
+///
+/// # Errors
+/// Both counts.
+pub(super) fn proven(total: Work, numbered: u64, what: &str) -> anyhow::Result<Verified> {
+    anyhow::ensure!(
+        total.ops == numbered,
+        "{} transactions were counted and {numbered} numbered",
+        total.ops
+    );
+    Ok(Verified {
+        checks: numbered,
+        what: what.to_owned(),
+    })
+}
+
 /// The sizes of a transaction's messages.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
@@ -112,16 +133,7 @@ impl<F: Flow> Workload for Requester<F> {
     }
 
     fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
-        anyhow::ensure!(
-            total.ops == self.number,
-            "{} transactions were counted and {} numbered",
-            total.ops,
-            self.number
-        );
-        Ok(Verified {
-            checks: total.ops,
-            what: "responses matched their requests".to_owned(),
-        })
+        proven(total, self.number, ANSWERED)
     }
 }
 
@@ -194,15 +206,6 @@ impl<F: Flow> Workload for Responder<F> {
     }
 
     fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
-        anyhow::ensure!(
-            total.ops == self.number,
-            "{} transactions were counted and {} numbered",
-            total.ops,
-            self.number
-        );
-        Ok(Verified {
-            checks: self.number,
-            what: "requests came in order".to_owned(),
-        })
+        proven(total, self.number, ASKED)
     }
 }

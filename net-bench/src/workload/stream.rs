@@ -4,7 +4,7 @@ use super::Shared;
 use super::pattern::Pattern;
 use crate::transport::Flow;
 use crate::transport::buffer::Buffer;
-use crate::transport::tcp::TcpFlow;
+use crate::transport::socket::SocketFlow;
 use reports::measure::{Recorder, Verified, Workload};
 use reports::model::Work;
 
@@ -12,6 +12,27 @@ use reports::model::Work;
 pub(super) const SENT: &str = "sends were taken whole";
 /// What a receiver proves.
 pub(super) const RECEIVED: &str = "reads began and ended with the bytes of their position";
+
+/// Compares what the harness counted with how far the flows got.
+///
+/// # Errors
+/// Both amounts.
+pub(super) fn proven(
+    total: Work,
+    carried: u64,
+    checks: u64,
+    what: &str,
+) -> anyhow::Result<Verified> {
+    anyhow::ensure!(
+        total.bytes == carried,
+        "{} bytes were counted and {carried} carried",
+        total.bytes
+    );
+    Ok(Verified {
+        checks,
+        what: what.to_owned(),
+    })
+}
 
 /// The sending end of a flow.
 pub struct Sender<F> {
@@ -61,22 +82,13 @@ impl<F: Flow> Workload for Sender<F> {
     }
 
     fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
-        anyhow::ensure!(
-            total.bytes == self.position,
-            "{} bytes were counted and {} sent",
-            total.bytes,
-            self.position
-        );
-        Ok(Verified {
-            checks: total.ops,
-            what: SENT.to_owned(),
-        })
+        proven(total, self.position, total.ops, SENT)
     }
 }
 
 /// The receiving end of a flow. It works until the other end ends.
 pub struct Receiver {
-    flow: TcpFlow,
+    flow: SocketFlow,
     index: usize,
     shared: Shared,
     pattern: Pattern,
@@ -89,7 +101,7 @@ pub struct Receiver {
 impl Receiver {
     /// For flow `index` of the test, with at most `length` bytes per read.
     #[must_use]
-    pub fn new(flow: TcpFlow, index: usize, length: usize, shared: Shared) -> Self {
+    pub fn new(flow: SocketFlow, index: usize, length: usize, shared: Shared) -> Self {
         Self {
             flow,
             index,
@@ -143,15 +155,6 @@ impl Workload for Receiver {
     }
 
     fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
-        anyhow::ensure!(
-            total.bytes == self.position,
-            "{} bytes were counted and {} received",
-            total.bytes,
-            self.position
-        );
-        Ok(Verified {
-            checks: self.reads,
-            what: RECEIVED.to_owned(),
-        })
+        proven(total, self.position, self.reads, RECEIVED)
     }
 }

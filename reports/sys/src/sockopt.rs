@@ -1,9 +1,11 @@
 //! Socket options that the standard library and its companions do not know: what the kernel tells
 //! of a connection's life, on which CPU and through which queue its packets came, how full its
-//! buffers are, and by which program listeners of one port share their connections.
+//! buffers are, at which rate it is paced, and by which program listeners of one port share their
+//! connections. Each option has a function of its own, so that no caller can hand the kernel an
+//! option number whose value it would take for a pointer.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// From include/uapi/asm-generic/socket.h; the architectures that differ (alpha, mips, parisc,
 /// sparc) are none of this suite's.
@@ -115,6 +117,47 @@ pub fn mem_info(socket: &impl AsFd) -> io::Result<MemInfo> {
     })
 }
 
+/// Has the kernel pace what the socket sends, in bytes per second. TCP paces by itself; UDP needs
+/// the fq queueing discipline on the interface, without which nothing is paced.
+///
+/// # Errors
+/// What the kernel says.
+pub fn set_max_pacing_rate(socket: BorrowedFd<'_>, bytes_per_s: u64) -> io::Result<()> {
+    let size = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the descriptor is borrowed and therefore open; the option's value is a plain number of
+    // the given size, which the kernel reads.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MAX_PACING_RATE,
+            (&raw const bytes_per_s).cast(),
+            size,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// The rate at which the kernel paces the socket, in bytes per second; `u64::MAX` where it does not.
+///
+/// # Errors
+/// What the kernel says.
+pub fn max_pacing_rate(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    let option = libc::SO_MAX_PACING_RATE;
+    let length = get_bytes(&socket, libc::SOL_SOCKET, option, &mut bytes)?;
+    // A kernel that answers with 32 bits says "unlimited" in all ones of those.
+    let narrow = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    Ok(match (length, narrow) {
+        (8, _) => u64::from_ne_bytes(bytes),
+        (_, u32::MAX) => u64::MAX,
+        (_, rate) => rate.into(),
+    })
+}
+
 /// One instruction of a classic BPF program, `struct sock_filter`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,6 +228,14 @@ mod tests {
         assert_eq!(align_of::<Instruction>(), align_of::<libc::sock_filter>());
         assert_eq!(offset_of!(Instruction, jump_true), 2);
         assert_eq!(offset_of!(Instruction, k), 4);
+    }
+
+    #[test]
+    fn a_pacing_rate_is_taken_and_given_back() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        assert_eq!(max_pacing_rate(socket.as_fd()).expect("known"), u64::MAX);
+        set_max_pacing_rate(socket.as_fd(), 12_500_000).expect("taken");
+        assert_eq!(max_pacing_rate(socket.as_fd()).expect("known"), 12_500_000);
     }
 
     #[test]

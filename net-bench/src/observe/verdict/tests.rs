@@ -5,7 +5,7 @@ use super::super::flow::FlowTotals;
 use super::super::queues::layout::{Layout, Roots};
 use super::super::{CoreUse, DeviceSeen, FlowsSeen, ThreadUse};
 use super::*;
-use reports::model::Fact;
+use reports::model::{Counter, Fact};
 use std::collections::BTreeMap;
 
 /// A side with nothing in its way: 10 s, 4 flows, two cores, threads a third busy.
@@ -303,6 +303,29 @@ fn a_full_window_and_a_short_buffer_are_the_window() {
     assert_judged(Limit::Window, &["send buffer", "tcp_wmem"], |sender, _| {
         totals(sender).sndbuf_limited_us = Some(30_000_000);
     });
+}
+
+#[test]
+fn datagrams_that_nobody_read_are_the_receivers_cpu() {
+    let counter = |name: &str, grown: f64| Counter {
+        source: "/proc/net/snmp Udp".to_owned(),
+        name: name.to_owned(),
+        before: Fact::Known(100.0),
+        after: Fact::Known(100.0 + grown),
+    };
+    let dropped = |drops: f64| {
+        move |sender: &mut Observed, receiver: &mut Observed| {
+            sender.flows = Fact::unavailable("TCP_INFO of a flow: Operation not supported");
+            sender.threads.busiest_thread = 0.99;
+            receiver.counters = vec![counter("InDatagrams", 5e5), counter("RcvbufErrors", drops)];
+        }
+    };
+    assert_judged(
+        Limit::ReceiverCpu,
+        &["50 % of the datagrams", "rmem_max"],
+        dropped(5e5),
+    );
+    assert_judged(Limit::SenderCpu, &["99 %"], dropped(10.0));
 }
 
 #[test]

@@ -1,0 +1,480 @@
+//! The description of a test: all that both sides need to know, in one message.
+//!
+//! A test is a transport, a shape, an engine and the options of its sockets, with an amount of
+//! work. The client makes it from its command line and sends it over the control channel; the
+//! server has no flags of its own for any of it. Because a stranger may have written it, the server
+//! checks whatever it is sent with the same [`Test::check`] that checks a command line.
+
+use crate::workload::udp_stream::NUMBER_BYTES;
+use serde::{Deserialize, Serialize};
+
+/// Most flows of one test.
+pub const MAX_FLOWS: u32 = 1024;
+/// Most threads on one side of a test.
+pub const MAX_THREADS: u32 = 128;
+/// Longest measured window or warm-up, in seconds: one day.
+pub const MAX_SECONDS: f64 = 86_400.0;
+/// Largest buffer of a stream, largest request and response, in bytes.
+pub const MAX_LENGTH: u64 = 64 << 20;
+/// Largest payload of a UDP datagram over IPv4, in bytes.
+pub const MAX_DATAGRAM: u64 = 65_507;
+/// Most buffer memory that one side spends on one test, in bytes.
+pub const MAX_MEMORY: u64 = 1 << 30;
+/// Most slices that a side reports.
+pub const MAX_INTERVALS: usize = 10_000;
+/// Fewest requests per second of an open loop.
+const MIN_RATE: f64 = 0.01;
+/// Most requests per second of an open loop.
+const MAX_RATE: f64 = 1e8;
+/// Longest name of a congestion control, as the kernel has it.
+const MAX_CONGESTION_NAME: usize = 15;
+/// Largest differentiated services code point: it has six bits.
+const MAX_DSCP: u8 = 63;
+/// Largest socket buffer that may be asked for, in bytes: the kernel doubles it into 31 bits.
+const MAX_WINDOW: u64 = 1 << 29;
+
+/// A test, as both sides carry it out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Test {
+    /// What carries the data.
+    pub transport: Transport,
+    /// What moves.
+    pub shape: Shape,
+    /// How it is handed to the kernel.
+    pub engine: Engine,
+    /// What its sockets are told.
+    pub socket: SocketOptions,
+    /// When requests go; absent where each waits for the response to the one before.
+    pub arrival: Option<Arrival>,
+    /// Connections; in each direction, where data goes both ways at once.
+    pub flows: u32,
+    /// Threads on each side; in each direction, likewise.
+    pub threads: u32,
+    /// Length of the measured window in seconds.
+    pub duration_s: f64,
+    /// Operations of each thread that end the window instead of its length.
+    pub operations: Option<u64>,
+    /// Length of the warm-up in seconds.
+    pub omit_s: f64,
+    /// Length of the slices in seconds.
+    pub interval_s: f64,
+    /// For how many seconds nothing may move before a side gives the test up.
+    pub timeout_s: f64,
+}
+
+/// What carries the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// TCP over IPv4 or IPv6, whichever the control channel uses.
+    Tcp,
+    /// UDP, likewise.
+    Udp,
+    /// Stream sockets of the Unix domain, between processes of one machine.
+    Unix,
+}
+
+/// What moves over the flows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Shape {
+    /// A request there, a response back, one outstanding per flow.
+    RequestResponse {
+        /// Payload bytes of a request.
+        request_bytes: u64,
+        /// Payload bytes of a response.
+        response_bytes: u64,
+    },
+    /// As many bytes as go through.
+    Stream {
+        /// Bytes per send and most bytes per receive.
+        length_bytes: u64,
+        /// Who sends.
+        direction: Direction,
+    },
+}
+
+/// When requests go, in an open loop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arrival {
+    /// Requests per second, over all flows.
+    pub rate_per_s: f64,
+    /// How they are spread.
+    pub process: Process,
+    /// What the random numbers begin with.
+    pub seed: u64,
+}
+
+/// How the requests of an open loop are spread over time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Process {
+    /// At equal distances
+    #[default]
+    Const,
+    /// Independently of each other: the distances are exponential
+    Poisson,
+}
+
+/// Who sends in a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// The client.
+    Forward,
+    /// The server.
+    Reverse,
+    /// Both, over flows of their own.
+    Bidirectional,
+}
+
+/// How data is handed to the kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// One send or receive call per operation
+    #[default]
+    Plain,
+    /// Sends with MSG_MORE: the kernel fills whole segments before it sends one
+    More,
+}
+
+/// What the sockets of a test are told, beyond the kernel's defaults.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SocketOptions {
+    /// Whether Nagle's algorithm stays on.
+    pub nagle: bool,
+    /// Send and receive buffer in bytes, before the kernel doubles it.
+    pub window_bytes: Option<u64>,
+    /// The congestion control's name.
+    pub congestion: Option<String>,
+    /// The differentiated services code point.
+    pub dscp: Option<u8>,
+    /// Payload of the largest segment in bytes.
+    pub segment_bytes: Option<u32>,
+    /// The rate in bytes per second at which the kernel paces each flow.
+    pub pacing_bytes_per_s: Option<u64>,
+}
+
+/// The sizes of a transaction's messages, or of a stream's buffer, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Buffers {
+    count: u32,
+    bytes: u64,
+}
+
+fn within(name: &str, value: u64, least: u64, most: u64) -> Result<(), String> {
+    let fits = (least..=most).contains(&value);
+    fits.then_some(())
+        .ok_or_else(|| format!("{name} {value}: from {least} to {most}"))
+}
+
+fn seconds(name: &str, value: f64, least: f64) -> Result<(), String> {
+    let fits = (least..=MAX_SECONDS).contains(&value);
+    fits.then_some(())
+        .ok_or_else(|| format!("{name} {value}: from {least} to {MAX_SECONDS} seconds"))
+}
+
+fn length(name: &str, bytes: u64, transport: Transport) -> Result<(), String> {
+    if transport == Transport::Udp {
+        let fits = (1..=MAX_DATAGRAM).contains(&bytes);
+        return fits.then_some(()).ok_or_else(|| {
+            format!("{name} {bytes}: from 1 byte to {MAX_DATAGRAM}, which is all a datagram holds")
+        });
+    }
+    let fits = (1..=MAX_LENGTH).contains(&bytes);
+    fits.then_some(())
+        .ok_or_else(|| format!("{name} {bytes}: from 1 byte to {MAX_LENGTH} (64M)"))
+}
+
+impl Test {
+    /// How many connections the test needs.
+    #[must_use]
+    pub fn connections(&self) -> u32 {
+        match self.shape {
+            Shape::Stream {
+                direction: Direction::Bidirectional,
+                ..
+            } => self.flows * 2,
+            _ => self.flows,
+        }
+    }
+
+    /// The name of the case that the test belongs to.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match (self.transport, &self.shape) {
+            (Transport::Tcp, Shape::RequestResponse { .. }) => "tcp_rr",
+            (Transport::Tcp, Shape::Stream { .. }) => "tcp_stream",
+            (Transport::Udp, Shape::RequestResponse { .. }) => "udp_rr",
+            (Transport::Udp, Shape::Stream { .. }) => "udp_stream",
+            (Transport::Unix, Shape::RequestResponse { .. }) => "unix_rr",
+            (Transport::Unix, Shape::Stream { .. }) => "unix_stream",
+        }
+    }
+
+    /// Refuses what no side should be asked to do. The client checks its own command line with
+    /// this, and the server whatever a client sends.
+    ///
+    /// # Errors
+    /// The option as it is spelled on the command line, and what it may be.
+    pub fn check(&self) -> Result<(), String> {
+        within("--flows", self.flows.into(), 1, MAX_FLOWS.into())?;
+        within("--threads", self.threads.into(), 1, MAX_THREADS.into())?;
+        if self.threads > self.flows {
+            return Err(format!(
+                "--threads {} is more than --flows {}: a thread needs a flow of its own",
+                self.threads, self.flows
+            ));
+        }
+        seconds("--time", self.duration_s, 0.01)?;
+        seconds("--omit", self.omit_s, 0.0)?;
+        seconds("--interval", self.interval_s, 0.01)?;
+        seconds("--timeout", self.timeout_s, 0.1)?;
+        if self.operations == Some(0) {
+            return Err("--operations 0: at least 1".to_owned());
+        }
+        if self.operations.is_none() && self.duration_s / self.interval_s > MAX_INTERVALS as f64 {
+            return Err(format!(
+                "--interval {} cuts --time {} into more than {MAX_INTERVALS} slices: choose a \
+                 longer interval",
+                self.interval_s, self.duration_s
+            ));
+        }
+        self.check_memory()?;
+        if self.engine == Engine::More && self.transport != Transport::Tcp {
+            return Err("--engine more: MSG_MORE gathers segments of TCP only".to_owned());
+        }
+        self.check_arrival()?;
+        self.socket.check(self.transport)
+    }
+
+    fn check_arrival(&self) -> Result<(), String> {
+        let Some(arrival) = &self.arrival else {
+            return Ok(());
+        };
+        let Shape::RequestResponse {
+            request_bytes,
+            response_bytes,
+        } = self.shape
+        else {
+            return Err("--rate: only requests go by a schedule".to_owned());
+        };
+        if !(MIN_RATE..=MAX_RATE).contains(&arrival.rate_per_s) {
+            return Err(format!(
+                "--rate {}: from {MIN_RATE} to {MAX_RATE} requests per second",
+                arrival.rate_per_s
+            ));
+        }
+        if self.transport == Transport::Udp && request_bytes.min(response_bytes) < 8 {
+            return Err(
+                "--rate over UDP: the number that tells which request a response belongs to takes \
+                 8 bytes: --request-size 8 --response-size 8, or more"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    fn check_memory(&self) -> Result<(), String> {
+        let Buffers { count, bytes } = self.buffers()?;
+        if u64::from(count) * bytes > MAX_MEMORY {
+            return Err(format!(
+                "{count} buffers of {bytes} bytes are more than the {MAX_MEMORY} bytes (1G) that \
+                 one side may use: choose fewer flows or threads, or shorter messages"
+            ));
+        }
+        Ok(())
+    }
+
+    /// What one side allocates, once each length is known to be possible.
+    fn buffers(&self) -> Result<Buffers, String> {
+        match self.shape {
+            Shape::RequestResponse {
+                request_bytes,
+                response_bytes,
+            } => {
+                length("--request-size", request_bytes, self.transport)?;
+                length("--response-size", response_bytes, self.transport)?;
+                Ok(Buffers {
+                    count: self.flows,
+                    bytes: request_bytes + response_bytes,
+                })
+            }
+            Shape::Stream { length_bytes, .. } => {
+                length("--length", length_bytes, self.transport)?;
+                if self.transport == Transport::Udp && length_bytes < NUMBER_BYTES as u64 {
+                    return Err(format!(
+                        "--length {length_bytes}: a numbered datagram has at least {NUMBER_BYTES} \
+                         bytes"
+                    ));
+                }
+                Ok(Buffers {
+                    count: self.threads,
+                    bytes: length_bytes,
+                })
+            }
+        }
+    }
+}
+
+impl SocketOptions {
+    fn check(&self, transport: Transport) -> Result<(), String> {
+        if let Some(bytes) = self.window_bytes {
+            within("--window", bytes, 1, MAX_WINDOW)?;
+        }
+        if let Some(dscp) = self.dscp {
+            within("--dscp", dscp.into(), 0, MAX_DSCP.into())?;
+        }
+        if let Some(bytes) = self.segment_bytes {
+            within("--mss", bytes.into(), 88, 65_495)?;
+        }
+        if let Some(rate) = self.pacing_bytes_per_s {
+            within("--fq-rate", rate, 1, u64::from(u32::MAX) << 16)?;
+        }
+        if let Some(name) = &self.congestion {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+            let fits = (1..=MAX_CONGESTION_NAME).contains(&name.len()) && name.bytes().all(plain);
+            if !fits {
+                return Err(format!(
+                    "--congestion {name:?}: a name of 1 to {MAX_CONGESTION_NAME} letters, digits, \
+                     _ or -, of those in /proc/sys/net/ipv4/tcp_available_congestion_control"
+                ));
+            }
+        }
+        if transport != Transport::Tcp
+            && let Some(option) = self.first_of_tcp()
+        {
+            return Err(format!("{option} is an option of TCP sockets only"));
+        }
+        if transport == Transport::Unix && self.dscp.is_some() {
+            return Err("--dscp: Unix sockets have no IP header to mark".to_owned());
+        }
+        if transport == Transport::Unix && self.pacing_bytes_per_s.is_some() {
+            return Err("--fq-rate: the kernel does not pace Unix sockets".to_owned());
+        }
+        Ok(())
+    }
+
+    /// An option that only TCP knows, if one is set.
+    fn first_of_tcp(&self) -> Option<&'static str> {
+        [
+            (self.nagle, "--nagle"),
+            (self.congestion.is_some(), "--congestion"),
+            (self.segment_bytes.is_some(), "--mss"),
+        ]
+        .into_iter()
+        .find_map(|(set, name)| set.then_some(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn test() -> Test {
+        Test {
+            transport: Transport::Tcp,
+            shape: Shape::RequestResponse {
+                request_bytes: 1,
+                response_bytes: 1,
+            },
+            engine: Engine::Plain,
+            socket: SocketOptions::default(),
+            arrival: None,
+            flows: 2,
+            threads: 2,
+            duration_s: 1.0,
+            operations: None,
+            omit_s: 0.0,
+            interval_s: 1.0,
+            timeout_s: 10.0,
+        }
+    }
+
+    #[test]
+    fn impossible_tests_are_refused_by_the_option_at_fault() {
+        type Spoil = fn(&mut Test);
+        let faults: &[(&str, Spoil)] = &[
+            ("--flows", |t| t.flows = 0),
+            ("--flows", |t| t.flows = MAX_FLOWS + 1),
+            ("--threads", |t| t.threads = 3),
+            ("--time", |t| t.duration_s = 0.0),
+            ("--time", |t| t.duration_s = f64::NAN),
+            ("--omit", |t| t.omit_s = -1.0),
+            ("--interval", |t| t.interval_s = 0.000_05),
+            ("--operations", |t| t.operations = Some(0)),
+            ("buffers", |t| {
+                t.flows = 1024;
+                t.shape = Shape::RequestResponse {
+                    request_bytes: MAX_LENGTH,
+                    response_bytes: MAX_LENGTH,
+                };
+            }),
+            ("--window", |t| t.socket.window_bytes = Some(u64::MAX)),
+            ("--dscp", |t| t.socket.dscp = Some(64)),
+            ("--mss", |t| t.socket.segment_bytes = Some(0)),
+            ("--fq-rate", |t| t.socket.pacing_bytes_per_s = Some(0)),
+            ("--congestion", |t| {
+                t.socket.congestion = Some("../../etc".to_owned());
+            }),
+            ("--congestion", |t| {
+                t.socket.congestion = Some(String::new())
+            }),
+            ("--congestion", |t| {
+                t.socket.congestion = Some("a_name_that_is_too_long".to_owned());
+            }),
+            ("--nagle", |t| {
+                t.transport = Transport::Unix;
+                t.socket.nagle = true;
+            }),
+            ("--length", |t| {
+                t.transport = Transport::Udp;
+                t.shape = Shape::Stream {
+                    length_bytes: 7,
+                    direction: Direction::Forward,
+                };
+            }),
+            ("--request-size", |t| {
+                t.transport = Transport::Udp;
+                t.shape = Shape::RequestResponse {
+                    request_bytes: 65_508,
+                    response_bytes: 1,
+                };
+            }),
+            ("--rate", |t| {
+                t.arrival = Some(Arrival {
+                    rate_per_s: f64::NAN,
+                    process: Process::Const,
+                    seed: 0,
+                });
+            }),
+            ("--request-size 8", |t| {
+                t.transport = Transport::Udp;
+                t.arrival = Some(Arrival {
+                    rate_per_s: 1.0,
+                    process: Process::Const,
+                    seed: 0,
+                });
+            }),
+            ("--engine", |t| {
+                t.transport = Transport::Udp;
+                t.engine = Engine::More;
+            }),
+            ("--dscp", |t| {
+                t.transport = Transport::Unix;
+                t.socket.dscp = Some(1);
+            }),
+        ];
+        assert_eq!(test().check(), Ok(()));
+        for (name, spoil) in faults {
+            let mut spoilt = test();
+            spoil(&mut spoilt);
+            let error = spoilt.check().expect_err(name);
+            assert!(error.contains(name), "{name}: {error}");
+        }
+    }
+}

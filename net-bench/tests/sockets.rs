@@ -1,0 +1,121 @@
+//! The options of sockets, as a user gives them: what was asked for is what both sides have, and
+//! what the kernel refuses is an error that says so.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use common::{Server, failure, measurement, net_bench, report, run, stderr};
+use reports::model::Aggregation;
+use std::process::Output;
+
+fn assert_measured(output: &Output) {
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+    assert!(!measurement(&report(output)).verified.is_empty());
+}
+
+fn total(output: &Output, name: &str) -> f64 {
+    let report = report(output);
+    let metric = measurement(&report).metric(name, Aggregation::Total);
+    *metric.unwrap().value.known().unwrap()
+}
+
+#[test]
+fn asked_for_windows_segments_and_congestion_controls_are_in_the_report() {
+    let output = run(&[
+        "tcp_stream",
+        "-n",
+        "200",
+        "-w",
+        "64K",
+        "-M",
+        "1000",
+        "-C",
+        "reno",
+        "--dscp",
+        "10",
+        "--fq-rate",
+        "1G",
+        "--nagle",
+        "--json",
+    ]);
+    assert_measured(&output);
+    assert_eq!(total(&output, "sender_buffer_bytes"), 2.0 * 65_536.0);
+    assert_eq!(total(&output, "receiver_buffer_bytes"), 2.0 * 65_536.0);
+    assert!(total(&output, "max_segment_bytes") <= 1000.0);
+    let report = report(&output);
+    assert_eq!(measurement(&report).facts["congestion_control"], "reno");
+    let params = &report.cases[0].benchmark.params;
+    assert_eq!(params["congestion"], "reno");
+    assert_eq!(params["engine"], "plain");
+}
+
+#[test]
+fn the_server_needs_no_options_of_its_own() {
+    let server = Server::start(&[]);
+    let output = net_bench(&[
+        "tcp_stream",
+        "-R",
+        "-n",
+        "200",
+        "-C",
+        "reno",
+        "-w",
+        "64K",
+        "-e",
+        "more",
+    ])
+    .args(["-c", "127.0.0.1", "-p", &server.port(), "--json"])
+    .output()
+    .unwrap();
+    assert_measured(&output);
+    // The server sends here, so these are its sockets.
+    assert_eq!(total(&output, "sender_buffer_bytes"), 2.0 * 65_536.0);
+    assert_eq!(
+        measurement(&report(&output)).facts["congestion_control"],
+        "reno"
+    );
+}
+
+#[test]
+fn every_engine_moves_every_byte() {
+    for engine in ["plain", "more"] {
+        for length in ["1", "1000", "300000"] {
+            for direction in [&[][..], &["-R"], &["--bidir"], &["-P", "4", "-T", "2"]] {
+                let output = net_bench(&["tcp_stream", "-n", "50", "-e", engine, "-l", length])
+                    .args(direction)
+                    .arg("--json")
+                    .output()
+                    .unwrap();
+                assert_measured(&output);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refused_option_is_named_with_the_kernels_word_and_the_remedy() {
+    let error = failure(&run(&["tcp_rr", "-n", "5", "-C", "no_such_one", "--json"]));
+    for word in ["--congestion no_such_one", "reno", "modprobe"] {
+        assert!(error.contains(word), "no {word:?} in {error}");
+    }
+    let error = failure(&run(&["tcp_rr", "-n", "5", "-w", "500M", "--json"]));
+    for word in ["--window", "sysctl -w net.core."] {
+        assert!(error.contains(word), "no {word:?} in {error}");
+    }
+}
+
+#[test]
+fn round_trips_over_unix_sockets_name_their_transport() {
+    let server = Server::start(&[]);
+    let output = net_bench(&[
+        "unix_rr", "-n", "100", "-P", "5", "-T", "2", "-w", "64K", "--json",
+    ])
+    .args(["-c", "127.0.0.1", "-p", &server.port()])
+    .output()
+    .unwrap();
+    assert_measured(&output);
+    let report = report(&output);
+    let facts = &measurement(&report).facts;
+    assert!(!facts.contains_key("congestion_control"), "{facts:?}");
+    server.wait_for_log("served unix_rr");
+}
