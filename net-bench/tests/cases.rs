@@ -232,7 +232,7 @@ fn a_report_tells_what_was_behind_its_numbers() {
     for name in [
         "sender_cpu_s_per_gib",
         "receiver_cpu_s_per_gib",
-        "retransmitted_segments",
+        "retransmits",
     ] {
         total(&output, name);
     }
@@ -241,6 +241,24 @@ fn a_report_tells_what_was_behind_its_numbers() {
         counters.any(|counter| counter.source == source && counter.name == name)
     };
     assert!(named("/proc/net/snmp Tcp", "RetransSegs") && named("link lo", "rx_over_errors"));
+}
+
+#[test]
+fn a_paced_stream_is_judged_as_pacing() {
+    let output = run(&[
+        "tcp_stream",
+        "-t",
+        "1",
+        "-O",
+        "0.2",
+        "--fq-rate",
+        "5M",
+        "--json",
+    ]);
+    assert_measured(&output);
+    let report = report(&output);
+    let verdict = &measurement(&report).facts["observed"]["verdict"];
+    assert_eq!(verdict["limited_by"], "pacing", "{verdict}");
 }
 
 #[test]

@@ -119,7 +119,7 @@ impl Pair<'_> {
         }
         if self.is_stream() && is_tcp(self.legs[0]) {
             metrics.push(Metric::new(
-                &format!("{}retransmitted_segments", self.prefix),
+                &format!("{}retransmits", self.prefix),
                 Aggregation::Total,
                 Unit::Count,
                 Better::LowerIsBetter,
