@@ -73,6 +73,7 @@ fn report(run: u64, host: &str) -> Report {
             p50_ns: None,
             p99_ns: None,
             max_ns: None,
+            flags: Vec::new(),
         });
         let measurement = Measurement {
             elapsed_s: 0.5.into(),
