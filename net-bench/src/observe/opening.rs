@@ -90,6 +90,7 @@ mod tests {
             p50_ns: None,
             p99_ns: None,
             max_ns: None,
+            flags: Vec::new(),
         };
         rates.iter().enumerate().map(slice).collect()
     }
