@@ -2,8 +2,9 @@
 //! the subcommands, their help, `list`, and the test that runs every case once.
 
 use crate::client::{self, Family, Finished, Place};
-use crate::control::message::Role;
+use crate::control::message::{Leg, Role};
 use crate::metrics;
+use crate::observe::report::report;
 use crate::side;
 use crate::spec::{
     CrrArgs, NullArgs, PpsArgs, Spec, StreamArgs, TcpRrArgs, UdpRrArgs, UdpStreamArgs,
@@ -227,19 +228,31 @@ fn run_null(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement>
 
 fn run_rr(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
     let finished = run_test(spec, observer)?;
-    metrics::request_response(&spec.test, &finished, "round_trip_ns")
+    let measurement = metrics::request_response(&spec.test, &finished, "round_trip_ns")?;
+    Ok(with_observations(measurement, &finished))
 }
 
 fn run_stream(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
     let Shape::Stream { direction, .. } = spec.test.shape else {
         anyhow::bail!("the stream case takes a stream");
     };
-    metrics::stream(&run_test(spec, observer)?, direction)
+    let finished = run_test(spec, observer)?;
+    let measurement = metrics::stream(&finished, direction)?;
+    Ok(with_observations(measurement, &finished))
+}
+
+/// Adds what was behind the numbers.
+fn with_observations(mut measurement: Measurement, finished: &Finished) -> Measurement {
+    let ours: Vec<Leg> = finished.parts.iter().map(|part| part.leg()).collect();
+    let remote = finished.host.is_some();
+    report(&mut measurement, &ours, &finished.legs, remote);
+    measurement
 }
 
 fn run_crr(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
     let finished = run_test(spec, observer)?;
-    metrics::request_response(&spec.test, &finished, "transaction_ns")
+    let measurement = metrics::request_response(&spec.test, &finished, "transaction_ns")?;
+    Ok(with_observations(measurement, &finished))
 }
 
 /// The probe alone, then the probe beside the streams.
@@ -266,7 +279,8 @@ fn run_under_load(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measur
     let [idle, loaded] = finished.as_slice() else {
         anyhow::bail!("two tests gave {} results", finished.len());
     };
-    metrics::under_load(&spec.test, idle, loaded, direction)
+    let measurement = metrics::under_load(&spec.test, idle, loaded, direction)?;
+    Ok(with_observations(measurement, loaded))
 }
 
 /// A stream whose result is its rate of packets.

@@ -290,16 +290,6 @@ fn unexpected(reply: Reply) -> String {
     }
 }
 
-/// The role that the other side plays against this one.
-fn counterpart(role: Role) -> Role {
-    match role {
-        Role::Request => Role::Respond,
-        Role::Respond => Role::Request,
-        Role::Send => Role::Receive,
-        Role::Receive => Role::Send,
-    }
-}
-
 /// The server's result, before which it may still say that it has ended, or that we should.
 fn result(reply: Reply, channel: &mut Channel, patience: Duration) -> anyhow::Result<Vec<Leg>> {
     let mut reply = reply;
@@ -324,7 +314,7 @@ fn compare_bytes(test: &Test, parts: &[Part], legs: &[Leg]) -> anyhow::Result<()
         checked.context("the server reported what cannot be")?;
     }
     for part in parts {
-        let leg = legs.iter().find(|leg| leg.role == counterpart(part.role));
+        let leg = legs.iter().find(|leg| leg.role == part.role.counterpart());
         let theirs = &leg
             .with_context(|| format!("the server reported nothing against {:?}", part.role))?
             .flow_bytes;

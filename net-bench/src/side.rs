@@ -2,6 +2,7 @@
 //! and server run the same code here, through the same harness.
 
 use crate::control::message::{Leg, Role};
+use crate::observe::{Observed, Watch};
 use crate::test::{Direction, Engine, MAX_INTERVALS, Receive, Shape, Test, Transport};
 use crate::transport::connections::{Connections, Door};
 use crate::transport::socket::SocketFlow;
@@ -19,6 +20,7 @@ use crate::workload::udp_stream::{UdpReceiver, UdpSender};
 use crate::workload::{Findings, Shared, Vitals};
 use reports::measure::{self, Limit, Observer, Plan, Silent, Totals, Workload};
 use reports::model::{Fact, Flag, Severity, Validity};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -47,6 +49,7 @@ pub struct Part {
     datagrams: Option<Datagrams>,
     schedule: Option<Schedule>,
     zerocopy: Option<ZeroCopy>,
+    observed: Box<Observed>,
 }
 
 /// A role of one end, with the connections and threads that it has.
@@ -195,7 +198,9 @@ impl Stage<'_> {
         let of_tcp = first.filter(|_| test.transport == Transport::Tcp);
         let max_segment_bytes = of_tcp.map(SocketFlow::max_segment_bytes);
         let plan = plan(test, role, self.cast.threads);
-        let mut totals = measure::run(&plan, observer, |thread| self.workload(thread))?;
+        let sockets = self.flows.iter().map(|flow| flow.socket().as_fd());
+        let watch = Watch::start(sockets.collect(), observer);
+        let mut totals = measure::run(&plan, &watch, |thread| self.workload(thread))?;
         if role == Role::Receive && totals.work.bytes == 0 && totals.validity.flags.is_empty() {
             anyhow::bail!(
                 "the stream ended during the receiver's warm-up of {} s: measure longer, or omit \
@@ -206,6 +211,7 @@ impl Stage<'_> {
         flag_request_to_stop(&mut totals.validity, &self.shared);
         let findings = self.shared.findings();
         flag_findings(&mut totals.validity, &findings);
+        let observed = Box::new(watch.finish(&mut totals));
         Ok(Part {
             role,
             totals,
@@ -219,6 +225,7 @@ impl Stage<'_> {
             datagrams: findings.datagrams,
             schedule: findings.schedule,
             zerocopy: findings.zerocopy,
+            observed,
         })
     }
 
@@ -442,6 +449,7 @@ impl Part {
             datagrams: self.datagrams,
             schedule: self.schedule,
             zerocopy: self.zerocopy,
+            observed: Some(self.observed.clone()),
         }
     }
 }

@@ -3,13 +3,13 @@
 
 mod common;
 
-use common::{Server, measurement, net_bench, report, run, stderr};
+use common::{Server, measurement, net_bench, report, run, said, stderr};
 use net_bench::cases::CASES;
 use reports::model::Aggregation;
 use std::process::Output;
 
 fn assert_measured(output: &Output) {
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+    assert_eq!(output.status.code(), Some(0), "{}", said(output));
     assert!(!measurement(&report(output)).verified.is_empty());
 }
 
@@ -175,6 +175,119 @@ fn a_timed_run_has_a_warm_up_and_slices() {
         "slices are shown: {}",
         stderr(&output)
     );
+}
+
+#[test]
+fn a_report_tells_what_was_behind_its_numbers() {
+    let output = run(&[
+        "tcp_stream",
+        "-t",
+        "0.5",
+        "-O",
+        "0.1",
+        "-i",
+        "0.1",
+        "-P",
+        "2",
+        "--json",
+    ]);
+    assert_measured(&output);
+    let report = report(&output);
+    let measured = measurement(&report);
+    let observed = &measured.facts["observed"];
+    assert!(observed["limited_by"].is_string(), "{observed}");
+    for side in ["sender", "receiver"] {
+        let side = &observed[side];
+        assert_eq!(side["device"]["name"], "lo", "{side}");
+        let cores = side["cores"].as_array().expect("the cores were read");
+        assert!(!cores.is_empty());
+        let flows = &side["flows"];
+        assert_eq!(flows["flows"].as_array().expect("of each flow").len(), 2);
+        assert!(
+            !flows["course"].as_array().expect("over time").is_empty(),
+            "{flows}"
+        );
+    }
+    // The kernel's own count of bytes agrees with ours: what arrived in the window, and before it.
+    let flows = &observed["receiver"]["flows"];
+    let received = flows["totals"]["received_bytes"]
+        .as_u64()
+        .expect("Linux counts it");
+    let counted = measured.work.known().expect("known").bytes;
+    let lifetime: u64 = flows["flows"]
+        .as_array()
+        .expect("of each flow")
+        .iter()
+        .map(|flow| {
+            flow["after"]["received_bytes"]
+                .as_u64()
+                .expect("Linux counts it")
+        })
+        .sum();
+    assert!(
+        (1..=lifetime).contains(&received),
+        "{received} of {lifetime}"
+    );
+    assert!(counted <= lifetime, "{counted} of {lifetime}");
+    for name in [
+        "sender_cpu_s_per_gib",
+        "receiver_cpu_s_per_gib",
+        "retransmits",
+    ] {
+        total(&output, name);
+    }
+    let named = |source: &str, name: &str| {
+        let mut counters = measured.counters.iter();
+        counters.any(|counter| counter.source == source && counter.name == name)
+    };
+    assert!(named("/proc/net/snmp Tcp", "RetransSegs") && named("link lo", "rx_over_errors"));
+}
+
+#[test]
+fn a_paced_stream_is_judged_as_pacing() {
+    let output = run(&[
+        "tcp_stream",
+        "-t",
+        "1",
+        "-O",
+        "0.2",
+        "--fq-rate",
+        "5M",
+        "--json",
+    ]);
+    assert_measured(&output);
+    let report = report(&output);
+    let verdict = &measurement(&report).facts["observed"]["verdict"];
+    assert_eq!(verdict["limited_by"], "pacing", "{verdict}");
+}
+
+#[test]
+fn a_server_elsewhere_tells_its_counters_too() {
+    let server = Server::start(&[]);
+    let output = run(&[
+        "tcp_rr",
+        "-n",
+        "500",
+        "-c",
+        "127.0.0.1",
+        "-p",
+        &server.port(),
+        "--json",
+    ]);
+    assert_measured(&output);
+    let report = report(&output);
+    let measured = measurement(&report);
+    let observed = &measured.facts["observed"];
+    assert!(observed["client"]["threads"].is_object() && observed["server"]["threads"].is_object());
+    let theirs = measured
+        .counters
+        .iter()
+        .any(|counter| counter.source.starts_with("server: link"));
+    assert!(theirs, "{:?}", measured.counters);
+    total(&output, "client_cpu_s_per_mpacket");
+    // Both count the same segments, whoever looks.
+    let segments = |side: &str, way: &str| observed[side]["flows"]["totals"][way].as_u64().unwrap();
+    assert!(segments("client", "segments_out") >= 500 && segments("server", "segments_in") >= 500);
 }
 
 #[test]
@@ -348,6 +461,11 @@ fn the_human_block_and_a_file_hold_the_same_run() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         text.contains("transactions_per_s") && text.contains("verified"),
+        "{text}"
+    );
+    // What was observed stands there in words, and its details only in the file.
+    assert!(
+        text.contains("limited_by") && !text.contains("rwnd_limited_us"),
         "{text}"
     );
     let report = reports::model::load(&path).unwrap();

@@ -7,6 +7,7 @@ use net_bench::control::frame::{self, Sealer};
 use net_bench::control::handshake::{SERVER_HELLO_BYTES, check_prefix, client_hello};
 use net_bench::control::message::{Leg, Ready, Reply, Request, Role};
 use net_bench::control::{Channel, ControlError, Key};
+use net_bench::observe::Observed;
 use net_bench::test::{
     Arrival, Direction, Engine, Process, Receive, Shape, SocketOptions, Test, Transport,
 };
@@ -71,6 +72,29 @@ fn test() -> Test {
     }
 }
 
+/// What a side observes: every kind of value is in it, known and unavailable.
+fn observed() -> Observed {
+    let text = r#"{
+        "elapsed_s": 1.5,
+        "flows": {
+            "totals": {"flows": 1, "segments_out": 3, "segments_in": null, "retransmits": 0,
+                "out_of_order_in": 0, "sent_bytes": 9, "received_bytes": 0, "busy_us": 5,
+                "rwnd_limited_us": 1, "sndbuf_limited_us": 0, "mean_rtt_us": 3.5, "min_rtt_us": 2,
+                "mean_cwnd_segments": null, "max_pacing_bytes_per_s": null},
+            "flows": [],
+            "course": []
+        },
+        "threads": {"threads": 1, "user_s": 0.1, "system_s": 0.2, "busiest_thread": 0.9,
+            "involuntary_switches": 4},
+        "cores": [{"cpu": 0, "user_s": 0.1, "system_s": 0.1, "irq_s": 0, "softirq_s": 0.1,
+            "steal_s": 0, "idle_s": 0.1}],
+        "device": {"unavailable": "the route to the peer: Network is unreachable"},
+        "counters": [{"source": "link eth0", "name": "rx_bytes", "before": 1,
+            "after": {"unavailable": "gone"}}]
+    }"#;
+    serde_json::from_str(text).expect("it is what a side says")
+}
+
 fn replies() -> Vec<Reply> {
     let leg = Leg {
         role: Role::Receive,
@@ -87,6 +111,7 @@ fn replies() -> Vec<Reply> {
         datagrams: Some(Datagrams::default()),
         schedule: Some(Schedule::default()),
         zerocopy: Some(ZeroCopy::default()),
+        observed: Some(Box::new(observed())),
     };
     let ready = Ready {
         data: DataAddress::Port {

@@ -13,10 +13,12 @@ pub(crate) mod validate;
 
 use reports::model::{self, Report};
 use reports::program;
+use reports::ratios::{self, RowRatios};
 use reports::render::text::visible_lines;
+use reports::suite::{Plan, Recorded};
 use reports::summary::tally;
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Loads what can be loaded; what cannot is said on standard error and makes the exit code 1.
@@ -32,6 +34,19 @@ fn load(paths: &[PathBuf]) -> anyhow::Result<(Vec<Report>, ExitCode)> {
         program::EXIT_FAILED
     };
     Ok((reports, ExitCode::from(code)))
+}
+
+/// The ratios of the arms of the session in a folder; none if it holds no session.
+fn ratios_of(folder: &Path, reports: &[Report]) -> Result<Vec<RowRatios>, String> {
+    let Some(recorded) = Recorded::load(folder)? else {
+        return Ok(Vec::new());
+    };
+    let suite = recorded.suite()?;
+    Ok(ratios::of(
+        &suite,
+        &Plan::new(&suite, recorded.seed),
+        reports,
+    ))
 }
 
 /// Says on standard error what is wrong; files and what they hold may bear any name.

@@ -6,6 +6,7 @@
 //! each side says when it starts no more traffic ([`Request::Ended`], [`Reply::Ended`]). At any time
 //! the server may send [`Reply::Failed`], which is its last word.
 
+use crate::observe::Observed;
 use crate::test::Test;
 use crate::transport::rendezvous::{DataAddress, Token};
 use crate::workload::open_rr::Schedule;
@@ -74,6 +75,19 @@ pub enum Role {
     Receive,
 }
 
+impl Role {
+    /// The role that the other side plays against this one.
+    #[must_use]
+    pub fn counterpart(self) -> Self {
+        match self {
+            Self::Request => Self::Respond,
+            Self::Respond => Self::Request,
+            Self::Send => Self::Receive,
+            Self::Receive => Self::Send,
+        }
+    }
+}
+
 /// What one side measured in one role.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,6 +121,9 @@ pub struct Leg {
     pub schedule: Option<Schedule>,
     /// What became of its sends without a copy; of the engine that has such.
     pub zerocopy: Option<ZeroCopy>,
+    /// What was behind the numbers, where the role had connections to observe.
+    #[serde(default)]
+    pub observed: Option<Box<Observed>>,
 }
 
 /// More operations or bytes than any machine moves in a day; sums of them do not overflow.
@@ -189,6 +206,7 @@ mod tests {
             datagrams: None,
             schedule: None,
             zerocopy: None,
+            observed: None,
         };
         assert_eq!(leg.check(), Ok(()));
         type Spoil = fn(&mut Leg);

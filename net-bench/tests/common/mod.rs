@@ -1,6 +1,8 @@
 //! What the tests share: programs as real processes, ended whatever happens.
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
+pub mod two_hosts;
+
 use reports::model::{self, Measurement, Outcome, Report};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -23,6 +25,11 @@ pub fn run(arguments: &[&str]) -> Output {
 
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// All that a program said, for the message of an assertion.
+pub fn said(output: &Output) -> String {
+    stderr(output) + &String::from_utf8_lossy(&output.stdout)
 }
 
 pub fn report(output: &Output) -> Report {
@@ -64,7 +71,8 @@ impl Server {
         Self::spawn(net_bench(&["serve", "-p", "0"]).env("NET_BENCH_KEY", key))
     }
 
-    fn spawn(command: &mut Command) -> Self {
+    /// Starts a command that is a server.
+    pub fn spawn(command: &mut Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -44,7 +44,7 @@ pub(super) fn environment(text: &mut String, comparison: &Comparison, style: &St
 }
 
 /// Differences of what was really used, each once with the cases that have it.
-fn of_cases(comparison: &Comparison) -> Vec<(&Difference, Vec<String>)> {
+pub(super) fn of_cases(comparison: &Comparison) -> Vec<(&Difference, Vec<String>)> {
     let mut found: Vec<(&Difference, Vec<String>)> = Vec::new();
     let mut known: BTreeMap<(&str, &[String], &[String]), usize> = BTreeMap::new();
     for case in &comparison.cases {
