@@ -2,7 +2,7 @@
 //! that merely falls silent after a while, and none of it costs the measuring threads a timer.
 
 use crate::control::Channel;
-use crate::transport::socket::SocketFlow;
+use crate::transport::connections::Connections;
 use crate::workload::Vitals;
 use anyhow::Context;
 use nix::errno::Errno;
@@ -18,14 +18,14 @@ const LOOK_AROUND_MS: u16 = 100;
 /// How long datagrams may still be on their way after their sender has ended.
 const STRAGGLING: Duration = Duration::from_millis(200);
 
-/// The data flows of a test and how they fare.
+/// The connections of a test and how they fare.
 pub struct Patient<'a> {
-    /// The flows; they are cut when the test is given up, which wakes whoever waits on them.
-    pub flows: &'a [SocketFlow],
+    /// The connections; they are cut when the test is given up, which wakes whoever waits.
+    pub connections: &'a Connections,
     /// How many bytes they have carried.
     pub vitals: &'a Vitals,
-    /// Whether the flows carry datagrams, and cannot say themselves that they end.
-    pub datagrams: bool,
+    /// Whether they cannot say themselves that they end: datagrams, and connections to come.
+    pub ends_by_word: bool,
     /// How long nothing may move before the test is given up.
     pub patience: Duration,
 }
@@ -53,20 +53,19 @@ impl Patient<'_> {
     /// Ends the receivers of flows whose peer has ended and whose last datagrams have had their
     /// time. Streams say by themselves when they end.
     fn hang_up_when_due(&self) {
-        if self.datagrams
+        if self.ends_by_word
             && let Some(since) = self.vitals.since_peer_ended()
             && since >= STRAGGLING
         {
-            self.flows.iter().for_each(SocketFlow::hang_up);
+            self.connections.hang_up();
         }
     }
 
     fn give_up(&self) -> anyhow::Error {
-        self.flows.iter().for_each(SocketFlow::cut);
-        let peer = self.flows.first().map(|flow| flow.peer().to_string());
+        self.connections.cut();
         anyhow::anyhow!(
             "nothing moved to or from {} for {} s; the peer or the network is dead",
-            peer.unwrap_or_default(),
+            self.connections.peer(),
             self.patience.as_secs_f64()
         )
     }

@@ -1,23 +1,26 @@
 //! The table of cases: what `net-bench` can measure, in the order in which it is shown. It drives
 //! the subcommands, their help, `list`, and the test that runs every case once.
 
-use crate::client::{self, Family, Place};
+use crate::client::{self, Family, Finished, Place};
 use crate::control::message::{Leg, Role};
 use crate::metrics;
 use crate::observe::report::report;
 use crate::side;
 use crate::spec::{
-    NullArgs, PpsArgs, Spec, StreamArgs, TcpRrArgs, UdpRrArgs, UdpStreamArgs, UnixRrArgs,
+    CrrArgs, NullArgs, PpsArgs, Spec, StreamArgs, TcpRrArgs, UdpRrArgs, UdpStreamArgs,
+    UnderLoadArgs, UnixRrArgs,
 };
-use crate::test::Shape;
+use crate::test::{Shape, Test};
 use crate::transport::null::NullFlow;
 use crate::workload::rr::{Requester, Sizes};
 use crate::workload::{Shared, Vitals};
+use anyhow::Context;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use reports::case::{Availability, Entry};
 use reports::measure::{self, Observer};
 use reports::model::{Measurement, Unit};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::slice;
 
 /// A row of the table: the case, and the options it takes.
 pub struct Row {
@@ -94,6 +97,22 @@ pub const CASES: &[Row] = &[
     },
     Row {
         entry: Entry {
+            name: "tcp_crr",
+            summary: "A TCP connection per transaction: connect, request, response, close",
+            definition: "transaction_ns runs from the end of one transaction to the end of the \
+                next: a new socket, connect, request, response and the server's end of the \
+                connection, which the client waits for and then closes; connect_ns is the first \
+                part of it. The server closes first, unlike netperf's TCP_CRR, so that ports do \
+                not run out; netperf's transaction rate is transactions_per_s. One connection at \
+                a time per thread. TCP_NODELAY is left alone: there is one send.",
+            probe: probe_tcp,
+            run: run_crr,
+        },
+        options: CrrArgs::augment_args,
+        spec: |matches| CrrArgs::from_arg_matches(matches)?.spec(),
+    },
+    Row {
+        entry: Entry {
             name: "tcp_stream",
             summary: "Bulk transfer over TCP: goodput at the receiver",
             definition: "The sender sends buffers of --length bytes back to back, the receiver \
@@ -120,8 +139,10 @@ pub const CASES: &[Row] = &[
                 came for the first time in its own window, and their payload. loss_ratio and the \
                 counts are over the whole stream, warm-up included: what was sent and never came; \
                 duplicates; reordered as RFC 4737 has it; late is more than 16384 behind, and also \
-                counted as lost. sender_packets_per_s is what the kernel took. Each address proves \
-                itself with a cookie before anything is sent to it.",
+                counted as lost. sender_packets_per_s is what the kernel took. --engine and --receive \
+                choose system calls and offloads, each by itself; datagrams are numbered and \
+                counted one by one in all of them. Each address proves itself with a cookie before \
+                anything is sent to it.",
             probe: probe_udp,
             run: run_stream,
         },
@@ -133,13 +154,29 @@ pub const CASES: &[Row] = &[
             name: "pps",
             summary: "Small datagrams as fast as they go: packets per second",
             definition: "udp_stream with the smallest datagrams that fill an Ethernet frame; \
-                packets_per_s at the receiver is the result. sockperf's throughput test counts the \
-                same at its sender.",
+                packets_per_s at the receiver is the result, by default with sendmmsg and \
+                recvmmsg. sockperf's throughput test counts the same at its sender.",
             probe: probe_udp,
             run: run_pps,
         },
         options: PpsArgs::augment_args,
         spec: |matches| PpsArgs::from_arg_matches(matches)?.spec(),
+    },
+    Row {
+        entry: Entry {
+            name: "under_load",
+            summary: "Round trips beside bulk streams: idle, loaded, and the difference",
+            definition: "First a flow of tcp_rr alone (idle_round_trip_ns), for --time; then the \
+                same flow beside --flows streams of tcp_stream (loaded_round_trip_ns). \
+                added_round_trip_ns is the difference of the percentiles: the queue that the \
+                streams build. Percentiles, rates and CPU of the probe are of the loaded part. \
+                With --rate the probe keeps a schedule in both. sockperf's under-load loads the \
+                way with its own messages instead; half_round_trip_ns is in its terms.",
+            probe: probe_tcp,
+            run: run_under_load,
+        },
+        options: UnderLoadArgs::augment_args,
+        spec: |matches| UnderLoadArgs::from_arg_matches(matches)?.spec(),
     },
 ];
 
@@ -175,7 +212,7 @@ fn run_null(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement>
     };
     let count = spec.test.flows as usize;
     let shared = Shared::new(&Vitals::new(count), 0, count);
-    let plan = side::plan(&spec.test, Role::Request);
+    let plan = side::plan(&spec.test, Role::Request, count);
     let totals = measure::run(&plan, observer, |thread| {
         let flow = NullFlow::default();
         Ok(Box::new(Requester::new(
@@ -189,8 +226,8 @@ fn run_null(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement>
 }
 
 fn run_rr(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
-    let finished = run_with_server(spec, observer)?;
-    let measurement = metrics::request_response(&spec.test, &finished)?;
+    let finished = run_test(spec, observer)?;
+    let measurement = metrics::request_response(&spec.test, &finished, "round_trip_ns")?;
     Ok(with_observations(measurement, &finished))
 }
 
@@ -198,17 +235,51 @@ fn run_stream(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measuremen
     let Shape::Stream { direction, .. } = spec.test.shape else {
         anyhow::bail!("the stream case takes a stream");
     };
-    let finished = run_with_server(spec, observer)?;
+    let finished = run_test(spec, observer)?;
     let measurement = metrics::stream(&finished, direction)?;
     Ok(with_observations(measurement, &finished))
 }
 
 /// Adds what was behind the numbers.
-fn with_observations(mut measurement: Measurement, finished: &client::Finished) -> Measurement {
+fn with_observations(mut measurement: Measurement, finished: &Finished) -> Measurement {
     let ours: Vec<Leg> = finished.parts.iter().map(|part| part.leg()).collect();
     let remote = finished.host.is_some();
     report(&mut measurement, &ours, &finished.legs, remote);
     measurement
+}
+
+fn run_crr(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
+    let finished = run_test(spec, observer)?;
+    let measurement = metrics::request_response(&spec.test, &finished, "transaction_ns")?;
+    Ok(with_observations(measurement, &finished))
+}
+
+/// The probe alone, then the probe beside the streams.
+fn run_under_load(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
+    let Shape::UnderLoad {
+        request_bytes,
+        response_bytes,
+        direction,
+        ..
+    } = spec.test.shape
+    else {
+        anyhow::bail!("the case takes a probe and streams");
+    };
+    let idle = Test {
+        shape: Shape::RequestResponse {
+            request_bytes,
+            response_bytes,
+        },
+        flows: 1,
+        threads: 1,
+        ..spec.test.clone()
+    };
+    let finished = run_with_server(spec, &[idle, spec.test.clone()], observer)?;
+    let [idle, loaded] = finished.as_slice() else {
+        anyhow::bail!("two tests gave {} results", finished.len());
+    };
+    let measurement = metrics::under_load(&spec.test, idle, loaded, direction)?;
+    Ok(with_observations(measurement, loaded))
 }
 
 /// A stream whose result is its rate of packets.
@@ -220,13 +291,22 @@ fn run_pps(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> 
     Ok(measurement)
 }
 
-fn run_with_server(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<client::Finished> {
+fn run_test(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Finished> {
+    let mut finished = run_with_server(spec, slice::from_ref(&spec.test), observer)?;
+    finished.pop().context("the test gave no result")
+}
+
+fn run_with_server(
+    spec: &Spec,
+    tests: &[Test],
+    observer: &dyn Observer,
+) -> anyhow::Result<Vec<Finished>> {
     let here = Place::InProcess {
         family: Family::Any,
     };
     let place = spec.place.as_ref().unwrap_or(&here);
-    let finished = client::run(&spec.test, place, observer)?;
-    if let Some(host) = &finished.host {
+    let finished = client::run(tests, place, observer)?;
+    if let Some(host) = finished.first().and_then(|first| first.host.as_ref()) {
         spec.server_host.get_or_init(|| host.clone());
     }
     Ok(finished)

@@ -98,11 +98,15 @@ pub fn null(totals: &Totals) -> Measurement {
     timed(totals, "operation_ns", "operations_per_s")
 }
 
-/// The numbers of a request-response case.
+/// The numbers of a request-response case, whose distribution is called `latency`.
 ///
 /// # Errors
 /// The server did not report its part.
-pub fn request_response(test: &Test, finished: &Finished) -> anyhow::Result<Measurement> {
+pub fn request_response(
+    test: &Test,
+    finished: &Finished,
+    latency: &str,
+) -> anyhow::Result<Measurement> {
     let part = finished
         .parts
         .iter()
@@ -110,9 +114,21 @@ pub fn request_response(test: &Test, finished: &Finished) -> anyhow::Result<Meas
         .context("no requester took part")?;
     let responder = leg_of(&finished.legs, Role::Respond)?;
     let requester = part.leg();
-    let mut measurement = timed(&part.totals, "round_trip_ns", "transactions_per_s");
+    let mut measurement = timed(&part.totals, latency, "transactions_per_s");
     let latencies = &part.totals.latencies;
-    measurement.metrics.extend(half_round_trips(latencies));
+    if !test.has_door() {
+        measurement.metrics.extend(half_round_trips(latencies));
+    }
+    for (name, histogram) in &part.totals.extra {
+        let metrics = latency_metrics(name, histogram).into_iter();
+        measurement.metrics.extend(metrics.map(|metric| Metric {
+            headline: false,
+            ..metric
+        }));
+        measurement
+            .histograms
+            .push(histogram_record(name, histogram));
+    }
     measurement.metrics.extend([
         cpu("client_cpu_s", &requester),
         cpu("server_cpu_s", responder),
@@ -286,12 +302,24 @@ impl Pair<'_> {
             ),
             cpu(&named("sender_cpu_s"), sender),
             cpu(&named("receiver_cpu_s"), receiver),
-            bytes(&named("sender_buffer_bytes"), &sender.buffer_bytes),
-            bytes(&named("receiver_buffer_bytes"), &receiver.buffer_bytes),
         ]);
+        let buffers = [
+            ("sender_buffer_bytes", &sender.buffer_bytes),
+            ("receiver_buffer_bytes", &receiver.buffer_bytes),
+        ];
+        metrics.extend(buffers.into_iter().filter_map(|(name, size)| {
+            let size = size.as_ref()?;
+            Some(bytes(&named(name), size))
+        }));
         metrics.extend(segment(prefix, sender));
         metrics
     }
+}
+
+/// The legs of streams; a probe may run beside them.
+fn streaming(legs: impl Iterator<Item = Leg>) -> Vec<Leg> {
+    legs.filter(|leg| matches!(leg.role, Role::Send | Role::Receive))
+        .collect()
 }
 
 /// The numbers of a stream case.
@@ -299,8 +327,8 @@ impl Pair<'_> {
 /// # Errors
 /// A side did not report its part.
 pub fn stream(finished: &Finished, direction: Direction) -> anyhow::Result<Measurement> {
-    let ours: Vec<Leg> = finished.parts.iter().map(|part| part.leg()).collect();
-    let theirs = &finished.legs;
+    let ours = streaming(finished.parts.iter().map(|part| part.leg()));
+    let theirs = &streaming(finished.legs.iter().cloned());
     let pair = |sender: &'_ [Leg], receiver: &'_ [Leg]| -> anyhow::Result<(Leg, Leg)> {
         let sender = leg_of(sender, Role::Send)?.clone();
         Ok((sender, leg_of(receiver, Role::Receive)?.clone()))
@@ -350,6 +378,74 @@ pub fn stream(finished: &Finished, direction: Direction) -> anyhow::Result<Measu
         matrices: Vec::new(),
         counters: totals.counters.clone(),
         validity,
+    })
+}
+
+/// The numbers of a probe without and beside streams.
+///
+/// # Errors
+/// A side did not report its part.
+pub fn under_load(
+    test: &Test,
+    idle: &Finished,
+    loaded: &Finished,
+    direction: Direction,
+) -> anyhow::Result<Measurement> {
+    let (before, after) = ("idle_round_trip_ns", "loaded_round_trip_ns");
+    let idle = request_response(test, idle, before)?;
+    let bulk = stream(loaded, direction)?;
+    let mut measurement = request_response(test, loaded, after)?;
+    let of_idle = idle.metrics.iter().filter(|metric| metric.name == before);
+    let added: Vec<Metric> = of_idle
+        .clone()
+        .filter_map(|idle| added(idle, measurement.metric(after, idle.aggregation)?))
+        .collect();
+    measurement.metrics.extend(of_idle.cloned());
+    measurement.metrics.extend(added);
+    let known = |name: &str, metrics: &[Metric]| metrics.iter().any(|metric| metric.name == name);
+    let of_bulk = bulk.metrics.into_iter();
+    let of_bulk: Vec<Metric> = of_bulk
+        .filter(|metric| !known(&metric.name, &measurement.metrics))
+        .collect();
+    measurement.metrics.extend(of_bulk);
+    measurement.histograms.extend(idle.histograms);
+    let proofs = [idle.verified, measurement.verified, bulk.verified];
+    measurement.verified = format!("idle: {}; loaded: {}; {}", proofs[0], proofs[1], proofs[2]);
+    for flag in idle.validity.flags.into_iter().chain(bulk.validity.flags) {
+        if !measurement
+            .validity
+            .flags
+            .iter()
+            .any(|other| other.code == flag.code)
+        {
+            measurement
+                .validity
+                .flag(flag.severity, &flag.code, flag.evidence);
+        }
+    }
+    Ok(measurement)
+}
+
+/// By how much a percentile grew under load; extremes and moments say nothing by their difference.
+fn added(idle: &Metric, loaded: &Metric) -> Option<Metric> {
+    let difference = match (&loaded.value, &idle.value) {
+        (Fact::Known(loaded), Fact::Known(idle)) => Fact::Known(loaded - idle),
+        (Fact::Unavailable { .. }, _) => loaded.value.clone(),
+        (_, Fact::Unavailable { .. }) => idle.value.clone(),
+    };
+    let percentile = !matches!(
+        idle.aggregation,
+        Aggregation::Total
+            | Aggregation::Min
+            | Aggregation::Mean
+            | Aggregation::Stddev
+            | Aggregation::Max
+    );
+    percentile.then(|| Metric {
+        name: "added_round_trip_ns".to_owned(),
+        value: difference,
+        n: loaded.n.clone(),
+        ..idle.clone()
     })
 }
 

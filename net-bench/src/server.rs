@@ -5,9 +5,9 @@ use crate::attend::{Patient, Turn, Watch, attend};
 use crate::control::message::{Ready, Reply, Request};
 use crate::control::{Channel, ControlError, Key, MESSAGE_TIMEOUT};
 use crate::side::{self, End};
-use crate::test::{Test, Transport};
+use crate::test::Test;
+use crate::transport::connections::Connections;
 use crate::transport::rendezvous::{self, Listener};
-use crate::transport::socket::SocketFlow;
 use crate::workload::Vitals;
 use anyhow::Context;
 use nix::errno::Errno;
@@ -150,7 +150,7 @@ impl Server {
     fn attend_client(&self, number: u64, stream: TcpStream, log: &(dyn Fn(&str) + Sync)) {
         let peer = peer_of(&stream);
         let line = match catch_unwind(AssertUnwindSafe(|| self.converse(stream))) {
-            Ok(Ok(test)) => format!("{peer}: served {}", summary(&test)),
+            Ok(Ok(tests)) => format!("{peer}: served {}", tests.join(", ")),
             Ok(Err(error)) => format!("{peer}: {error:#}"),
             Err(_) => format!("{peer}: the test panicked; this is a bug in net-bench"),
         };
@@ -158,14 +158,32 @@ impl Server {
         log(&line);
     }
 
-    /// Handshake, test, result.
-    fn converse(&self, stream: TcpStream) -> anyhow::Result<Test> {
+    /// Handshake, then tests until the client closes the channel. Says which.
+    fn converse(&self, stream: TcpStream) -> anyhow::Result<Vec<String>> {
         let mut channel = Channel::accept(stream, &self.options.key)?;
-        let test = match channel.receive(MESSAGE_TIMEOUT)? {
-            Request::Test(test) => test,
-            Request::Stop | Request::Ended => anyhow::bail!("there is no test to stop"),
+        let mut served = Vec::new();
+        let result = loop {
+            match channel.receive(MESSAGE_TIMEOUT) {
+                Ok(Request::Test(test)) => match self.serve_test(&mut channel, &test) {
+                    Ok(()) => served.push(summary(&test)),
+                    Err(error) => break Err(error),
+                },
+                // What was said while the test ended on its own.
+                Ok(Request::Stop | Request::Ended) if !served.is_empty() => {}
+                Ok(Request::Stop | Request::Ended) => {
+                    break Err(anyhow::anyhow!("there is no test to stop"));
+                }
+                Err(ControlError::Closed) if !served.is_empty() => break Ok(served),
+                Err(error) => break Err(error.into()),
+            }
         };
-        let result = self.take_part(&mut channel, &test);
+        self.served.store(true, Ordering::Relaxed);
+        result
+    }
+
+    /// One test and its result.
+    fn serve_test(&self, channel: &mut Channel, test: &Test) -> anyhow::Result<()> {
+        let result = self.take_part(channel, test);
         let sent = match &result {
             Ok(reply) => channel.send(reply),
             // The client may be the reason for the error, and gone.
@@ -173,10 +191,8 @@ impl Server {
                 error: format!("{error:#}"),
             }),
         };
-        self.served.store(true, Ordering::Relaxed);
         result?;
-        sent?;
-        Ok(test)
+        Ok(sent?)
     }
 
     fn take_part(&self, channel: &mut Channel, test: &Test) -> anyhow::Result<Reply> {
@@ -190,25 +206,24 @@ impl Server {
             token,
             host: self.options.host.clone(),
         })))?;
-        let flows = rendezvous::gather(&listener, test, &token, channel)?;
-        drop(listener);
+        let connections = rendezvous::gather(listener, test, &token, channel)?;
         channel.send(&Reply::Go)?;
-        run(channel, test, &flows)
+        run(channel, test, &connections)
     }
 }
 
 /// The server's part, with an ear for the client.
-fn run(channel: &mut Channel, test: &Test, flows: &[SocketFlow]) -> anyhow::Result<Reply> {
-    let vitals = Vitals::new(flows.len());
+fn run(channel: &mut Channel, test: &Test, connections: &Connections) -> anyhow::Result<Reply> {
+    let vitals = Vitals::new(test.lanes() as usize);
     let patient = Patient {
-        flows,
+        connections,
         vitals: &vitals,
-        datagrams: test.transport == Transport::Udp,
+        ends_by_word: test.ends_by_word(),
         patience: Duration::from_secs_f64(test.timeout_s),
     };
     let mut lost = None;
-    let mut told_end = !patient.datagrams;
-    let work = || side::run(test, End::Server, flows, &vitals, &Silent);
+    let mut told_end = !patient.ends_by_word;
+    let work = || side::run(test, End::Server, connections, &vitals, &Silent);
     let parts = attend(channel, &patient, work, |channel, turn| {
         if turn == Turn::Quiet {
             if vitals.ended() && !told_end {
@@ -233,7 +248,7 @@ fn run(channel: &mut Channel, test: &Test, flows: &[SocketFlow]) -> anyhow::Resu
             Err(error) => lost = Some(error.into()),
         }
         // Nobody will read the result: what still waits for the client is woken.
-        flows.iter().for_each(SocketFlow::cut);
+        connections.cut();
         Watch::Over
     })?;
     match (lost, parts) {

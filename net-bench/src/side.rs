@@ -4,7 +4,9 @@
 use crate::control::message::{Leg, Role};
 use crate::observe::{Observed, Watch};
 use crate::test::{Direction, MAX_INTERVALS, Shape, Test, Transport};
+use crate::transport::connections::{Connections, Door};
 use crate::transport::socket::SocketFlow;
+use crate::workload::crr::{Acceptor, Caller};
 use crate::workload::many_rr::{ManyRequester, ManyResponder};
 use crate::workload::many_stream::{ManyReceiver, ManySender};
 use crate::workload::open_rr::{OpenRequester, Schedule};
@@ -39,7 +41,7 @@ pub struct Part {
     pub totals: Totals,
     /// Payload bytes of each flow, warm-up included.
     pub flow_bytes: Vec<u64>,
-    buffer_bytes: Fact<f64>,
+    buffer_bytes: Option<Fact<f64>>,
     max_segment_bytes: Option<Fact<f64>>,
     congestion_control: Option<Fact<String>>,
     datagrams: Option<Datagrams>,
@@ -47,71 +49,115 @@ pub struct Part {
     observed: Box<Observed>,
 }
 
-/// The roles of one end, each with its flows as a range of the test's connections.
-fn roles(test: &Test, end: End) -> Vec<(Role, usize)> {
-    let client = end == End::Client;
-    let (first, second) = match (&test.shape, client) {
-        (Shape::RequestResponse { .. }, true) => return vec![(Role::Request, 0)],
-        (Shape::RequestResponse { .. }, false) => return vec![(Role::Respond, 0)],
-        (Shape::Stream { .. }, true) => (Role::Send, Role::Receive),
-        (Shape::Stream { .. }, false) => (Role::Receive, Role::Send),
+/// A role of one end, with the connections and threads that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cast {
+    role: Role,
+    first: usize,
+    flows: usize,
+    threads: usize,
+}
+
+/// What one end plays. The client's roles stand in the same order as the server's counterparts, on
+/// the same connections. What a client shows while it runs is the last of its roles.
+fn casts(test: &Test, end: End) -> Vec<Cast> {
+    match test.shape {
+        Shape::RequestResponse { .. } | Shape::ConnectRequestResponse { .. } => vec![Cast {
+            role: asking(end),
+            first: 0,
+            flows: test.flows as usize,
+            threads: test.threads as usize,
+        }],
+        Shape::Stream { direction, .. } => streams(test, end, direction, 0),
+        // The probe has the first connection.
+        Shape::UnderLoad { direction, .. } => {
+            let mut casts = streams(test, end, direction, 1);
+            casts.push(Cast {
+                role: asking(end),
+                first: 0,
+                flows: 1,
+                threads: 1,
+            });
+            casts
+        }
+    }
+}
+
+fn asking(end: End) -> Role {
+    match end {
+        End::Client => Role::Request,
+        End::Server => Role::Respond,
+    }
+}
+
+/// The streams of a test, from connection `first` on. The flows of the second direction follow those
+/// of the first.
+fn streams(test: &Test, end: End, direction: Direction, first: usize) -> Vec<Cast> {
+    let flows = test.flows as usize;
+    let cast = |role, first| Cast {
+        role,
+        first,
+        flows,
+        threads: test.threads as usize,
     };
-    match &test.shape {
-        Shape::Stream {
-            direction: Direction::Forward,
-            ..
-        } => vec![(first, 0)],
-        Shape::Stream {
-            direction: Direction::Reverse,
-            ..
-        } => vec![(second, 0)],
-        // The flows of the second direction follow those of the first.
-        _ => vec![(first, 0), (second, test.flows as usize)],
+    let (forward, reverse) = match end {
+        End::Client => (Role::Send, Role::Receive),
+        End::Server => (Role::Receive, Role::Send),
+    };
+    match direction {
+        Direction::Forward => vec![cast(forward, first)],
+        Direction::Reverse => vec![cast(reverse, first)],
+        Direction::Bidirectional => vec![cast(forward, first), cast(reverse, first + flows)],
     }
 }
 
 /// Plays all roles of one end and returns what came of each. `vitals` show how it goes. When a role
-/// fails, the flows of all are cut, so that nobody waits for a peer that has given up.
+/// fails, the connections of all are cut, so that nobody waits for a peer that has given up.
+///
+/// Client and server both pass here with all their flows, before the first and after the last byte:
+/// what is read of sockets and devices before and after a test is read here.
 ///
 /// # Errors
 /// The first error of any role.
 pub fn run(
     test: &Test,
     end: End,
-    flows: &[SocketFlow],
+    connections: &Connections,
     vitals: &Arc<Vitals>,
     observer: &dyn Observer,
 ) -> anyhow::Result<Vec<Part>> {
-    let roles = roles(test, end);
+    let casts = casts(test, end);
     let failure: Mutex<Option<anyhow::Error>> = Mutex::new(None);
-    let play = |(role, offset): (Role, usize), observer: &dyn Observer| {
-        let count = test.flows as usize;
-        let own = &flows[offset..offset + count];
-        play(
+    let play = |cast: Cast, observer: &dyn Observer| {
+        let stage = Stage {
             test,
-            role,
-            own,
-            &Shared::new(vitals, offset, count),
-            observer,
-        )
-        .inspect(|_| {
-            if starts_traffic(role) {
-                vitals.end();
-            }
-        })
-        .map_err(|error| {
-            // Only the first error is the cause; the others follow from the cut.
-            let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
-            first.get_or_insert(error);
-            flows.iter().for_each(SocketFlow::cut);
-        })
-        .ok()
+            cast,
+            flows: connections
+                .flows
+                .get(cast.first..cast.first + cast.flows)
+                .unwrap_or_default(),
+            door: connections.door.as_ref(),
+            shared: Shared::new(vitals, cast.first, cast.flows),
+        };
+        stage
+            .play(observer)
+            .inspect(|_| {
+                if starts_traffic(cast.role) {
+                    vitals.end();
+                }
+            })
+            .map_err(|error| {
+                // Only the first error is the cause; the others follow from the cut.
+                let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                first.get_or_insert(error);
+                connections.cut();
+            })
+            .ok()
     };
     let play = &play;
     let parts: Vec<Option<Part>> = thread::scope(|scope| {
-        // What a client shows of two directions is what arrives.
-        let (last, others) = roles.split_last().expect("every test has a role");
-        let spawn = |&role| scope.spawn(move || play(role, &Silent));
+        let (last, others) = casts.split_last().expect("every test has a role");
+        let spawn = |&cast| scope.spawn(move || play(cast, &Silent));
         let others: Vec<_> = others.iter().map(spawn).collect();
         let last = play(*last, observer);
         let join = |handle: thread::ScopedJoinHandle<'_, _>| {
@@ -132,47 +178,78 @@ fn starts_traffic(role: Role) -> bool {
     matches!(role, Role::Request | Role::Send)
 }
 
-fn play(
-    test: &Test,
-    role: Role,
-    flows: &[SocketFlow],
-    shared: &Shared,
-    observer: &dyn Observer,
-) -> anyhow::Result<Part> {
-    let tcp = test.transport == Transport::Tcp;
-    let max_segment_bytes = tcp.then(|| flows[0].max_segment_bytes());
-    let sockets = flows.iter().map(|flow| flow.socket().as_fd());
-    let watch = Watch::start(sockets.collect(), observer);
-    let mut totals = measure::run(&plan(test, role), &watch, |thread| {
-        let own = flows.iter().cloned().enumerate();
-        let own = own.skip(thread).step_by(test.threads as usize);
-        Ok(workload(test, role, own.collect(), shared))
-    })?;
-    if role == Role::Receive && totals.work.bytes == 0 && totals.validity.flags.is_empty() {
-        anyhow::bail!(
-            "the stream ended during the receiver's warm-up of {} s: measure longer, or omit less",
-            test.omit_s
-        );
+/// What one role has to play with.
+struct Stage<'a> {
+    test: &'a Test,
+    cast: Cast,
+    flows: &'a [SocketFlow],
+    door: Option<&'a Door>,
+    shared: Shared,
+}
+
+impl Stage<'_> {
+    fn play(&self, observer: &dyn Observer) -> anyhow::Result<Part> {
+        let (test, role) = (self.test, self.cast.role);
+        // Connections that come and go have no sizes of their own to show.
+        let first = self.flows.first();
+        let of_tcp = first.filter(|_| test.transport == Transport::Tcp);
+        let max_segment_bytes = of_tcp.map(SocketFlow::max_segment_bytes);
+        let plan = plan(test, role, self.cast.threads);
+        let sockets = self.flows.iter().map(|flow| flow.socket().as_fd());
+        let watch = Watch::start(sockets.collect(), observer);
+        let mut totals = measure::run(&plan, &watch, |thread| self.workload(thread))?;
+        if role == Role::Receive && totals.work.bytes == 0 && totals.validity.flags.is_empty() {
+            anyhow::bail!(
+                "the stream ended during the receiver's warm-up of {} s: measure longer, or omit \
+                 less",
+                test.omit_s
+            );
+        }
+        flag_request_to_stop(&mut totals.validity, &self.shared);
+        let findings = self.shared.findings();
+        flag_findings(&mut totals.validity, &findings);
+        let observed = Box::new(watch.finish(&mut totals));
+        Ok(Part {
+            role,
+            totals,
+            flow_bytes: self.shared.flow_bytes(),
+            buffer_bytes: first.map(|flow| match role {
+                Role::Request | Role::Send => flow.send_buffer_bytes(),
+                Role::Respond | Role::Receive => flow.receive_buffer_bytes(),
+            }),
+            max_segment_bytes,
+            congestion_control: of_tcp.map(SocketFlow::congestion_control),
+            datagrams: findings.datagrams,
+            schedule: findings.schedule,
+            observed,
+        })
     }
-    flag_request_to_stop(&mut totals.validity, shared);
-    let findings = shared.findings();
-    flag_findings(&mut totals.validity, &findings);
-    let buffer_bytes = match role {
-        Role::Request | Role::Send => flows[0].send_buffer_bytes(),
-        Role::Respond | Role::Receive => flows[0].receive_buffer_bytes(),
-    };
-    let observed = Box::new(watch.finish(&mut totals));
-    Ok(Part {
-        role,
-        totals,
-        flow_bytes: shared.flow_bytes(),
-        buffer_bytes,
-        max_segment_bytes,
-        datagrams: findings.datagrams,
-        schedule: findings.schedule,
-        congestion_control: tcp.then(|| flows[0].congestion_control()),
-        observed,
-    })
+
+    /// The work of one thread: every so-manieth flow is its own.
+    fn workload(&self, thread: usize) -> anyhow::Result<Box<dyn Workload>> {
+        let (test, role) = (self.test, self.cast.role);
+        let sizes = Sizes::of(test);
+        if let Some(door) = self.door {
+            let shared = self.shared.clone();
+            return Ok(match door {
+                Door::Server(server) => {
+                    Box::new(Caller::new(test, server.clone(), thread, sizes, shared))
+                }
+                Door::Listener { .. } => {
+                    Box::new(Acceptor::new(test, door, thread, sizes, shared)?)
+                }
+            });
+        }
+        let own = self.flows.iter().cloned().enumerate();
+        let own = own.skip(thread).step_by(self.cast.threads).collect();
+        let length = match test.shape {
+            Shape::Stream { length_bytes, .. } | Shape::UnderLoad { length_bytes, .. } => {
+                length_bytes as usize
+            }
+            Shape::RequestResponse { .. } | Shape::ConnectRequestResponse { .. } => 0,
+        };
+        Ok(workload(test, role, own, sizes, length, &self.shared))
+    }
 }
 
 /// A sender that was asked to stop, and a receiver that saw it stop, end in good order; the harness
@@ -206,7 +283,7 @@ fn flag_findings(validity: &mut Validity, findings: &Findings) {
 const INTERRUPTED: &str = "interrupted";
 
 /// How long a role works: who starts the traffic ends it; the other end follows.
-pub fn plan(test: &Test, role: Role) -> Plan {
+pub fn plan(test: &Test, role: Role, threads: usize) -> Plan {
     let warmup = Duration::from_secs_f64(test.omit_s);
     let run = match (starts_traffic(role), test.operations) {
         (false, _) => Limit::UntilDone,
@@ -214,7 +291,7 @@ pub fn plan(test: &Test, role: Role) -> Plan {
         (true, None) => Limit::Duration(Duration::from_secs_f64(test.duration_s)),
     };
     Plan {
-        threads: test.threads as usize,
+        threads,
         ramp: Duration::ZERO,
         warmup: Limit::Duration(warmup),
         run,
@@ -226,35 +303,28 @@ fn workload(
     test: &Test,
     role: Role,
     mut flows: Vec<(usize, SocketFlow)>,
+    sizes: Sizes,
+    length: usize,
     shared: &Shared,
 ) -> Box<dyn Workload> {
     let shared = shared.clone();
-    let (sizes, length) = match test.shape {
-        Shape::RequestResponse {
-            request_bytes,
-            response_bytes,
-        } => {
-            let request = request_bytes as usize;
-            let response = response_bytes as usize;
-            (Sizes { request, response }, 0)
-        }
-        Shape::Stream { length_bytes, .. } => {
-            let none = Sizes {
-                request: 0,
-                response: 0,
-            };
-            (none, length_bytes as usize)
-        }
-    };
+    if test.busy_poll && matches!(role, Role::Request | Role::Respond) {
+        let polling = |(index, flow): (usize, SocketFlow)| (index, flow.with_busy_poll(true));
+        flows = flows.into_iter().map(polling).collect();
+    }
+    if role == Role::Send {
+        let sending = |(index, flow): (usize, SocketFlow)| (index, flow.with_engine(test.engine));
+        flows = flows.into_iter().map(sending).collect();
+    }
     if let (Role::Request, Some(arrival)) = (role, &test.arrival) {
         return Box::new(OpenRequester::new(test, arrival, flows, sizes, shared));
     }
     if test.transport == Transport::Udp {
         return match role {
-            Role::Request => Box::new(UdpRequester::new(flows, sizes, shared)),
-            Role::Respond => Box::new(UdpResponder::new(flows, sizes, shared)),
-            Role::Send => Box::new(UdpSender::new(flows, length, shared)),
-            Role::Receive => Box::new(UdpReceiver::new(flows, length, shared)),
+            Role::Request => Box::new(UdpRequester::new(flows, sizes, test.busy_poll, shared)),
+            Role::Respond => Box::new(UdpResponder::new(flows, sizes, test.busy_poll, shared)),
+            Role::Send => Box::new(UdpSender::new(flows, length, test.engine, shared)),
+            Role::Receive => Box::new(UdpReceiver::new(flows, length, test.receive, shared)),
         };
     }
     if flows.len() == 1 {
@@ -267,8 +337,8 @@ fn workload(
         };
     }
     match role {
-        Role::Request => Box::new(ManyRequester::new(flows, sizes, shared)),
-        Role::Respond => Box::new(ManyResponder::new(flows, sizes, shared)),
+        Role::Request => Box::new(ManyRequester::new(flows, sizes, test.busy_poll, shared)),
+        Role::Respond => Box::new(ManyResponder::new(flows, sizes, test.busy_poll, shared)),
         Role::Send => Box::new(ManySender::new(flows, length, shared)),
         Role::Receive => Box::new(ManyReceiver::new(flows, length, shared)),
     }
@@ -317,7 +387,26 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test::{Engine, SocketOptions};
+    use crate::test::{Engine, Receive, SocketOptions};
+
+    fn test(shape: Shape) -> Test {
+        Test {
+            transport: Transport::Tcp,
+            engine: Engine::Plain,
+            receive: Receive::Plain,
+            busy_poll: false,
+            socket: SocketOptions::default(),
+            arrival: None,
+            shape,
+            flows: 3,
+            threads: 1,
+            duration_s: 1.0,
+            operations: None,
+            omit_s: 0.0,
+            interval_s: 1.0,
+            timeout_s: 10.0,
+        }
+    }
 
     #[test]
     fn the_two_ends_play_opposite_roles_on_the_same_flows() {
@@ -326,28 +415,25 @@ mod tests {
             Direction::Reverse,
             Direction::Bidirectional,
         ] {
-            let test = Test {
-                transport: Transport::Tcp,
-                engine: Engine::Plain,
-                socket: SocketOptions::default(),
-                arrival: None,
-                shape: Shape::Stream {
-                    length_bytes: 1,
-                    direction,
-                },
-                flows: 3,
-                threads: 1,
-                duration_s: 1.0,
-                operations: None,
-                omit_s: 0.0,
-                interval_s: 1.0,
-                timeout_s: 10.0,
+            let stream = Shape::Stream {
+                length_bytes: 1,
+                direction,
             };
-            let (client, server) = (roles(&test, End::Client), roles(&test, End::Server));
-            assert_eq!(client.len() * 3, test.connections() as usize);
-            for (ours, theirs) in client.iter().zip(&server) {
-                assert_eq!(ours.1, theirs.1);
-                assert_ne!(ours.0, theirs.0);
+            let under_load = Shape::UnderLoad {
+                request_bytes: 1,
+                response_bytes: 1,
+                length_bytes: 1,
+                direction,
+            };
+            for shape in [stream, under_load] {
+                let test = test(shape);
+                let (client, server) = (casts(&test, End::Client), casts(&test, End::Server));
+                let flows: usize = client.iter().map(|cast| cast.flows).sum();
+                assert_eq!(flows, test.connections() as usize);
+                for (ours, theirs) in client.iter().zip(&server) {
+                    assert_eq!((ours.first, ours.flows), (theirs.first, theirs.flows));
+                    assert_ne!(ours.role, theirs.role);
+                }
             }
         }
     }

@@ -4,8 +4,8 @@ use crate::client::{Family, Place};
 use crate::control::Key;
 use crate::size;
 use crate::test::{
-    Arrival, Direction, Engine, MAX_SECONDS, MAX_THREADS, Process, Shape, SocketOptions, Test,
-    Transport,
+    Arrival, Direction, Engine, MAX_SECONDS, MAX_THREADS, Process, Receive, Shape, SocketOptions,
+    Test, Transport,
 };
 use clap::Args;
 use reports::host::Host;
@@ -118,6 +118,10 @@ impl UdpArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Sockets")]
 pub struct BufferArgs {
+    /// Let the kernel poll the network device for so many microseconds before a receiver sleeps
+    /// (SO_BUSY_POLL) [default: net.core.busy_read]
+    #[arg(long, value_name = "MICROSECONDS")]
+    so_busy_poll: Option<u32>,
     /// Send and receive buffer of each socket in bytes, which the kernel doubles; K, M, G are
     /// powers of 1024 [default: the kernel's own tuning]
     #[arg(short = 'w', long, value_name = "SIZE", value_parser = size::parse)]
@@ -162,6 +166,7 @@ impl BufferArgs {
     fn options(self) -> SocketOptions {
         SocketOptions {
             window_bytes: self.window,
+            device_poll_us: self.so_busy_poll,
             ..SocketOptions::default()
         }
     }
@@ -250,6 +255,65 @@ pub struct UnixRrArgs {
     socket: BufferArgs,
 }
 
+/// Options of `tcp_crr`.
+#[derive(Debug, Clone, Args)]
+pub struct CrrArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    load: LoadArgs,
+    /// Threads on each side, each with one connection at a time
+    #[arg(
+        short = 'T',
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        help_heading = "Load"
+    )]
+    threads: u32,
+    #[command(flatten)]
+    sizes: SizeArgs,
+    #[command(flatten)]
+    socket: TcpArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Options of `under_load`.
+#[derive(Debug, Clone, Args)]
+pub struct UnderLoadArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    load: LoadArgs,
+    /// Streams that load the way
+    #[arg(
+        short = 'P',
+        long,
+        value_name = "N",
+        default_value_t = 8,
+        help_heading = "Load"
+    )]
+    flows: u32,
+    /// Threads on each side that share the streams [default: one per stream, at most 128]
+    #[arg(short = 'T', long, value_name = "N", help_heading = "Load")]
+    threads: Option<u32>,
+    /// Bytes per send and most bytes per receive of the streams; K, M, G are powers of 1024
+    #[arg(short = 'l', long, value_name = "SIZE", default_value = "128K",
+          value_parser = size::parse, help_heading = "Load")]
+    length: u64,
+    #[command(flatten)]
+    direction: DirectionArgs,
+    #[command(flatten)]
+    arrival: ArrivalArgs,
+    #[command(flatten)]
+    sizes: SizeArgs,
+    #[command(flatten)]
+    socket: TcpArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
 /// Options of `udp_rr`.
 #[derive(Debug, Clone, Args)]
 pub struct UdpRrArgs {
@@ -262,6 +326,10 @@ pub struct UdpRrArgs {
 /// Options of all request-response cases.
 #[derive(Debug, Clone, Args)]
 struct RrArgs {
+    /// Ask for data again and again instead of sleeping until it comes, on both sides: lower
+    /// latency for a processor per thread
+    #[arg(long, help_heading = "Load")]
+    busy_poll: bool,
     #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
@@ -301,6 +369,12 @@ impl DirectionArgs {
 /// Options of `udp_stream`.
 #[derive(Debug, Clone, Args)]
 pub struct UdpStreamArgs {
+    /// How datagrams are handed to the kernel
+    #[arg(short = 'e', long, value_enum, default_value_t, help_heading = "Load")]
+    engine: Engine,
+    /// How datagrams are taken from the kernel
+    #[arg(long, value_enum, default_value_t, help_heading = "Load")]
+    receive: Receive,
     /// Bytes of a datagram's payload; more than the path's MTU less 28 (IPv4) or 48 (IPv6) makes
     /// fragments
     #[arg(short = 'l', long, value_name = "SIZE", default_value = "1448",
@@ -313,6 +387,12 @@ pub struct UdpStreamArgs {
 /// Options of `pps`.
 #[derive(Debug, Clone, Args)]
 pub struct PpsArgs {
+    /// How datagrams are handed to the kernel
+    #[arg(short = 'e', long, value_enum, default_value_t = Engine::Mmsg, help_heading = "Load")]
+    engine: Engine,
+    /// How datagrams are taken from the kernel
+    #[arg(long, value_enum, default_value_t = Receive::Mmsg, help_heading = "Load")]
+    receive: Receive,
     /// Bytes of a datagram's payload; 18 make the smallest Ethernet frame over IPv4
     #[arg(short = 'l', long, value_name = "SIZE", default_value = "18",
           value_parser = size::parse, help_heading = "Load")]
@@ -384,6 +464,10 @@ struct Params {
     shape: ShapeParams,
     #[serde(skip_serializing_if = "Option::is_none")]
     engine: Option<Engine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receive: Option<Receive>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    busy_poll: bool,
     #[serde(flatten)]
     socket: SocketParams,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -416,6 +500,8 @@ struct SocketParams {
     segment_bytes: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pacing_bytes_per_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_poll_us: Option<u32>,
 }
 
 impl From<&SocketOptions> for SocketParams {
@@ -427,6 +513,7 @@ impl From<&SocketOptions> for SocketParams {
             dscp: options.dscp,
             segment_bytes: options.segment_bytes,
             pacing_bytes_per_s: options.pacing_bytes_per_s,
+            device_poll_us: options.device_poll_us,
         }
     }
 }
@@ -437,6 +524,12 @@ enum ShapeParams {
     Rr {
         request_bytes: u64,
         response_bytes: u64,
+    },
+    UnderLoad {
+        request_bytes: u64,
+        response_bytes: u64,
+        length_bytes: u64,
+        direction: Direction,
     },
     Stream {
         length_bytes: u64,
@@ -450,9 +543,24 @@ impl From<&Shape> for ShapeParams {
             Shape::RequestResponse {
                 request_bytes,
                 response_bytes,
+            }
+            | Shape::ConnectRequestResponse {
+                request_bytes,
+                response_bytes,
             } => Self::Rr {
                 request_bytes,
                 response_bytes,
+            },
+            Shape::UnderLoad {
+                request_bytes,
+                response_bytes,
+                length_bytes,
+                direction,
+            } => Self::UnderLoad {
+                request_bytes,
+                response_bytes,
+                length_bytes,
+                direction,
             },
             Shape::Stream {
                 length_bytes,
@@ -469,9 +577,12 @@ impl Serialize for Spec {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let test = &self.test;
         let timed = test.operations.is_none();
+        let stream = matches!(test.shape, Shape::Stream { .. });
         let params = Params {
             shape: ShapeParams::from(&test.shape),
-            engine: matches!(test.shape, Shape::Stream { .. }).then_some(test.engine),
+            engine: stream.then_some(test.engine),
+            receive: stream.then_some(test.receive),
+            busy_poll: test.busy_poll,
             socket: SocketParams::from(&test.socket),
             rate_per_s: test.arrival.as_ref().map(|arrival| arrival.rate_per_s),
             arrival: test.arrival.as_ref().map(|arrival| arrival.process),
@@ -515,6 +626,8 @@ struct Kind {
     transport: Transport,
     shape: Shape,
     engine: Engine,
+    receive: Receive,
+    busy_poll: bool,
     socket: SocketOptions,
     arrival: Option<Arrival>,
 }
@@ -536,6 +649,8 @@ fn spec(
         transport: kind.transport,
         shape: kind.shape,
         engine: kind.engine,
+        receive: kind.receive,
+        busy_poll: kind.busy_poll,
         socket: kind.socket,
         arrival: kind.arrival,
         flows,
@@ -582,6 +697,8 @@ impl NullArgs {
             transport: Transport::Unix,
             shape: self.sizes.shape(),
             engine: Engine::Plain,
+            receive: Receive::Plain,
+            busy_poll: false,
             socket: SocketOptions::default(),
             arrival: None,
         };
@@ -597,6 +714,8 @@ impl RrArgs {
             transport,
             shape: self.sizes.shape(),
             engine: Engine::Plain,
+            receive: Receive::Plain,
+            busy_poll: self.busy_poll,
             socket,
             arrival: self.arrival.arrival()?,
         };
@@ -612,6 +731,54 @@ impl TcpRrArgs {
     /// [`Usage`], which names the option at fault.
     pub fn spec(self) -> anyhow::Result<Spec> {
         self.rr.spec(Transport::Tcp, self.socket.options())
+    }
+}
+
+impl CrrArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        let kind = Kind {
+            transport: Transport::Tcp,
+            shape: Shape::ConnectRequestResponse {
+                request_bytes: self.sizes.request_size,
+                response_bytes: self.sizes.response_size,
+            },
+            engine: Engine::Plain,
+            receive: Receive::Plain,
+            busy_poll: false,
+            socket: self.socket.options(),
+            arrival: None,
+        };
+        let threads = (self.threads, Some(self.threads));
+        spec(kind, &self.load, threads, self.server.place()?, self.output)
+    }
+}
+
+impl UnderLoadArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        let kind = Kind {
+            transport: Transport::Tcp,
+            shape: Shape::UnderLoad {
+                request_bytes: self.sizes.request_size,
+                response_bytes: self.sizes.response_size,
+                length_bytes: self.length,
+                direction: self.direction.direction(),
+            },
+            engine: Engine::Plain,
+            receive: Receive::Plain,
+            busy_poll: false,
+            socket: self.socket.options(),
+            arrival: self.arrival.arrival()?,
+        };
+        let flows = (self.flows, self.threads);
+        spec(kind, &self.load, flows, self.server.place()?, self.output)
     }
 }
 
@@ -636,14 +803,16 @@ impl UnixRrArgs {
 }
 
 impl DatagramArgs {
-    fn spec(self, length_bytes: u64) -> anyhow::Result<Spec> {
+    fn spec(self, length_bytes: u64, engine: Engine, receive: Receive) -> anyhow::Result<Spec> {
         let kind = Kind {
+            engine,
+            receive,
+            busy_poll: false,
             transport: Transport::Udp,
             shape: Shape::Stream {
                 length_bytes,
                 direction: self.direction.direction(),
             },
-            engine: Engine::Plain,
             socket: self.socket.options(),
             arrival: None,
         };
@@ -658,7 +827,7 @@ impl UdpStreamArgs {
     /// # Errors
     /// [`Usage`], which names the option at fault.
     pub fn spec(self) -> anyhow::Result<Spec> {
-        self.stream.spec(self.length)
+        self.stream.spec(self.length, self.engine, self.receive)
     }
 }
 
@@ -668,7 +837,7 @@ impl PpsArgs {
     /// # Errors
     /// [`Usage`], which names the option at fault.
     pub fn spec(self) -> anyhow::Result<Spec> {
-        self.stream.spec(self.length)
+        self.stream.spec(self.length, self.engine, self.receive)
     }
 }
 
@@ -685,6 +854,8 @@ impl StreamArgs {
                 direction: self.direction.direction(),
             },
             engine: self.engine,
+            receive: Receive::Plain,
+            busy_poll: false,
             socket: self.socket.options(),
             arrival: None,
         };

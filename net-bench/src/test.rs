@@ -43,6 +43,10 @@ pub struct Test {
     pub shape: Shape,
     /// How it is handed to the kernel.
     pub engine: Engine,
+    /// How it is taken from the kernel.
+    pub receive: Receive,
+    /// Whether who waits for data asks for it again and again instead of sleeping.
+    pub busy_poll: bool,
     /// What its sockets are told.
     pub socket: SocketOptions,
     /// When requests go; absent where each waits for the response to the one before.
@@ -85,6 +89,24 @@ pub enum Shape {
         request_bytes: u64,
         /// Payload bytes of a response.
         response_bytes: u64,
+    },
+    /// A connection for each request and its response.
+    ConnectRequestResponse {
+        /// Payload bytes of a request.
+        request_bytes: u64,
+        /// Payload bytes of a response.
+        response_bytes: u64,
+    },
+    /// Requests and responses on one flow, while streams keep the way busy.
+    UnderLoad {
+        /// Payload bytes of a request.
+        request_bytes: u64,
+        /// Payload bytes of a response.
+        response_bytes: u64,
+        /// Bytes per send and most bytes per receive of the streams.
+        length_bytes: u64,
+        /// Who sends the streams.
+        direction: Direction,
     },
     /// As many bytes as go through.
     Stream {
@@ -139,6 +161,23 @@ pub enum Engine {
     Plain,
     /// Sends with MSG_MORE: the kernel fills whole segments before it sends one
     More,
+    /// Sends up to 64 datagrams per call (sendmmsg)
+    Mmsg,
+    /// Sends up to 64 datagrams as one, which the kernel or the card cuts (UDP_SEGMENT)
+    Gso,
+}
+
+/// How data is taken from the kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Receive {
+    /// One receive call per operation
+    #[default]
+    Plain,
+    /// Receives up to 64 datagrams per call (recvmmsg)
+    Mmsg,
+    /// Receives datagrams that the kernel has joined (UDP_GRO), several per call
+    Gro,
 }
 
 /// What the sockets of a test are told, beyond the kernel's defaults.
@@ -157,6 +196,8 @@ pub struct SocketOptions {
     pub segment_bytes: Option<u32>,
     /// The rate in bytes per second at which the kernel paces each flow.
     pub pacing_bytes_per_s: Option<u64>,
+    /// For how many microseconds the kernel polls the device before it lets a receiver sleep.
+    pub device_poll_us: Option<u32>,
 }
 
 /// The sizes of a transaction's messages, or of a stream's buffer, in bytes.
@@ -194,12 +235,36 @@ impl Test {
     /// How many connections the test needs.
     #[must_use]
     pub fn connections(&self) -> u32 {
+        let streams = |direction| match direction {
+            Direction::Bidirectional => self.flows * 2,
+            Direction::Forward | Direction::Reverse => self.flows,
+        };
         match self.shape {
-            Shape::Stream {
-                direction: Direction::Bidirectional,
-                ..
-            } => self.flows * 2,
-            _ => self.flows,
+            Shape::RequestResponse { .. } => self.flows,
+            Shape::Stream { direction, .. } => streams(direction),
+            Shape::UnderLoad { direction, .. } => 1 + streams(direction),
+            Shape::ConnectRequestResponse { .. } => 0,
+        }
+    }
+
+    /// Whether connections come and go during the test.
+    #[must_use]
+    pub fn has_door(&self) -> bool {
+        matches!(self.shape, Shape::ConnectRequestResponse { .. })
+    }
+
+    /// Whether a side has to be told over the control channel that the other starts no more.
+    #[must_use]
+    pub fn ends_by_word(&self) -> bool {
+        self.transport == Transport::Udp || self.has_door()
+    }
+
+    /// How many flows are counted one by one; connections that come and go count by thread.
+    #[must_use]
+    pub fn lanes(&self) -> u32 {
+        match self.shape {
+            Shape::ConnectRequestResponse { .. } => self.flows,
+            _ => self.connections(),
         }
     }
 
@@ -209,6 +274,8 @@ impl Test {
         match (self.transport, &self.shape) {
             (Transport::Tcp, Shape::RequestResponse { .. }) => "tcp_rr",
             (Transport::Tcp, Shape::Stream { .. }) => "tcp_stream",
+            (_, Shape::ConnectRequestResponse { .. }) => "tcp_crr",
+            (_, Shape::UnderLoad { .. }) => "under_load",
             (Transport::Udp, Shape::RequestResponse { .. }) => "udp_rr",
             (Transport::Udp, Shape::Stream { .. }) => "udp_stream",
             (Transport::Unix, Shape::RequestResponse { .. }) => "unix_rr",
@@ -245,23 +312,50 @@ impl Test {
             ));
         }
         self.check_memory()?;
-        if self.engine == Engine::More && self.transport != Transport::Tcp {
-            return Err("--engine more: MSG_MORE gathers segments of TCP only".to_owned());
-        }
+        self.check_engine()?;
         self.check_arrival()?;
         self.socket.check(self.transport)
+    }
+
+    fn check_engine(&self) -> Result<(), String> {
+        let stream = match self.shape {
+            Shape::Stream { .. } | Shape::UnderLoad { .. } => Some(self.transport),
+            _ => None,
+        };
+        match (self.engine, stream) {
+            (Engine::Plain, _)
+            | (Engine::More, Some(Transport::Tcp))
+            | (Engine::Mmsg | Engine::Gso, Some(Transport::Udp)) => {}
+            (Engine::More, _) => {
+                return Err("--engine more: MSG_MORE gathers segments of TCP streams".to_owned());
+            }
+            (Engine::Mmsg | Engine::Gso, _) => {
+                return Err("--engine mmsg, gso: these send streams of datagrams".to_owned());
+            }
+        }
+        match (self.receive, stream) {
+            (Receive::Plain, _) | (Receive::Mmsg | Receive::Gro, Some(Transport::Udp)) => Ok(()),
+            (Receive::Mmsg | Receive::Gro, _) => {
+                Err("--receive mmsg, gro: these receive streams of datagrams".to_owned())
+            }
+        }
     }
 
     fn check_arrival(&self) -> Result<(), String> {
         let Some(arrival) = &self.arrival else {
             return Ok(());
         };
-        let Shape::RequestResponse {
+        let (Shape::RequestResponse {
             request_bytes,
             response_bytes,
-        } = self.shape
+        }
+        | Shape::UnderLoad {
+            request_bytes,
+            response_bytes,
+            ..
+        }) = self.shape
         else {
-            return Err("--rate: only requests go by a schedule".to_owned());
+            return Err("--rate: only requests on standing flows go by a schedule".to_owned());
         };
         if !(MIN_RATE..=MAX_RATE).contains(&arrival.rate_per_s) {
             return Err(format!(
@@ -277,6 +371,12 @@ impl Test {
             );
         }
         Ok(())
+    }
+
+    fn need_tcp(&self) -> Result<(), String> {
+        let fits = self.transport == Transport::Tcp;
+        fits.then_some(())
+            .ok_or_else(|| format!("{} goes over TCP only", self.name()))
     }
 
     fn check_memory(&self) -> Result<(), String> {
@@ -302,6 +402,36 @@ impl Test {
                 Ok(Buffers {
                     count: self.flows,
                     bytes: request_bytes + response_bytes,
+                })
+            }
+            Shape::ConnectRequestResponse {
+                request_bytes,
+                response_bytes,
+            } => {
+                self.need_tcp()?;
+                length("--request-size", request_bytes, self.transport)?;
+                length("--response-size", response_bytes, self.transport)?;
+                if self.flows != self.threads {
+                    return Err("--flows: each thread makes one connection at a time".to_owned());
+                }
+                Ok(Buffers {
+                    count: self.threads,
+                    bytes: request_bytes + response_bytes,
+                })
+            }
+            Shape::UnderLoad {
+                request_bytes,
+                response_bytes,
+                length_bytes,
+                ..
+            } => {
+                self.need_tcp()?;
+                length("--request-size", request_bytes, self.transport)?;
+                length("--response-size", response_bytes, self.transport)?;
+                length("--length", length_bytes, self.transport)?;
+                Ok(Buffers {
+                    count: self.threads + 1,
+                    bytes: length_bytes.max(request_bytes + response_bytes),
                 })
             }
             Shape::Stream { length_bytes, .. } => {
@@ -334,6 +464,9 @@ impl SocketOptions {
         }
         if let Some(rate) = self.pacing_bytes_per_s {
             within("--fq-rate", rate, 1, u64::from(u32::MAX) << 16)?;
+        }
+        if let Some(us) = self.device_poll_us {
+            within("--so-busy-poll", us.into(), 1, 1_000_000)?;
         }
         if let Some(name) = &self.congestion {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
@@ -383,6 +516,8 @@ mod tests {
                 response_bytes: 1,
             },
             engine: Engine::Plain,
+            receive: Receive::Plain,
+            busy_poll: false,
             socket: SocketOptions::default(),
             arrival: None,
             flows: 2,
@@ -445,6 +580,8 @@ mod tests {
                     response_bytes: 1,
                 };
             }),
+            ("--engine", |t| t.engine = Engine::Gso),
+            ("--receive", |t| t.receive = Receive::Gro),
             ("--rate", |t| {
                 t.arrival = Some(Arrival {
                     rate_per_s: f64::NAN,

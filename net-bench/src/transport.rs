@@ -4,8 +4,9 @@
 //! sees the whole path from the timed loop to the system call; dynamic dispatch stops above.
 
 pub mod buffer;
+pub mod connections;
 pub mod null;
-mod options;
+pub(crate) mod options;
 pub mod poller;
 pub mod rendezvous;
 pub mod socket;

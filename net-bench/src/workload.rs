@@ -2,8 +2,9 @@
 //!
 //! One flow per thread is served by blocking calls and nothing else, because that is the shortest
 //! path through the kernel; several flows per thread take turns under epoll ([`many_rr`],
-//! [`many_stream`]). [`open_rr`] keeps a schedule instead of waiting. Datagrams need counting instead of order ([`udp_rr`], [`udp_stream`]).
+//! [`many_stream`]). [`crr`] makes a connection per transaction. [`open_rr`] keeps a schedule instead of waiting. Datagrams need counting instead of order ([`udp_rr`], [`udp_stream`]).
 
+pub mod crr;
 pub mod many_rr;
 pub mod many_stream;
 pub mod open_rr;

@@ -367,6 +367,72 @@ fn ipv6_works_where_there_is_ipv6() {
 }
 
 #[test]
+fn connections_come_and_go_and_every_transaction_is_counted_on_both_sides() {
+    let server = Server::start(&[]);
+    for threads in ["1", "3"] {
+        let output = net_bench(&[
+            "tcp_crr",
+            "-n",
+            "400",
+            "-T",
+            threads,
+            "--response-size",
+            "3000",
+        ])
+        .args(["-c", "127.0.0.1", "-p", &server.port(), "--json"])
+        .output()
+        .unwrap();
+        assert_measured(&output);
+        let report = report(&output);
+        let measured = measurement(&report);
+        let ops = 400 * threads.parse::<u64>().unwrap();
+        assert_eq!(measured.work.known().unwrap().ops, ops);
+        let counts: Vec<u64> = measured.histograms.iter().map(|h| h.count).collect();
+        assert_eq!(counts, [ops, ops], "transactions and their connections");
+        let of = |name| {
+            let metric = measured.metric(name, Aggregation::Mean).unwrap();
+            *metric.value.known().unwrap()
+        };
+        assert!(of("connect_ns") < of("transaction_ns"));
+        assert!(
+            measured
+                .verified
+                .contains(&format!("{ops} connections brought"))
+        );
+    }
+    server.wait_for_log("served tcp_crr");
+    server.assert_serves();
+}
+
+#[test]
+fn a_probe_is_measured_without_and_beside_streams() {
+    let server = Server::start(&["--once"]);
+    let output = net_bench(&["under_load", "-t", "0.4", "-O", "0.1", "-P", "3", "--bidir"])
+        .args(["-c", "127.0.0.1", "-p", &server.port(), "--json"])
+        .output()
+        .unwrap();
+    assert_measured(&output);
+    let report = report(&output);
+    let measured = measurement(&report);
+    let p50 = |name| {
+        let metric = measured.metric(name, Aggregation::P50);
+        *metric
+            .unwrap_or_else(|| panic!("no {name}"))
+            .value
+            .known()
+            .unwrap()
+    };
+    let difference = p50("loaded_round_trip_ns") - p50("idle_round_trip_ns");
+    assert!((p50("added_round_trip_ns") - difference).abs() < 1e-6);
+    assert!(total(&output, "bandwidth_bytes_per_s") > 0.0);
+    for words in ["idle: ", "loaded: ", "all 6 flows received"] {
+        assert!(measured.verified.contains(words), "{}", measured.verified);
+    }
+    // Both tests are one client's, after whom this server ends.
+    server.wait_for_log("served tcp_rr over 1 flow(s), under_load over 3 flow(s)");
+}
+
+#[test]
 fn a_server_for_one_test_ends_after_it() {
     let mut server = Server::start(&["--once"]);
     server.assert_serves();

@@ -32,8 +32,12 @@ fn output_of(child: Child) -> Output {
     child.wait_with_output().unwrap()
 }
 
-const CASES: [&[&str]; 4] = [
+const CASES: [&[&str]; 8] = [
     &["tcp_rr"],
+    &["udp_rr"],
+    &["udp_stream", "-R"],
+    &["tcp_crr"],
+    &["tcp_rr", "--rate", "1000", "-P", "2"],
     &["tcp_stream"],
     &["tcp_stream", "-R", "-P", "4", "-T", "2"],
     &["tcp_stream", "--bidir"],

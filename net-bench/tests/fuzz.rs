@@ -8,7 +8,9 @@ use net_bench::control::handshake::{SERVER_HELLO_BYTES, check_prefix, client_hel
 use net_bench::control::message::{Leg, Ready, Reply, Request, Role};
 use net_bench::control::{Channel, ControlError, Key};
 use net_bench::observe::Observed;
-use net_bench::test::{Arrival, Direction, Engine, Process, Shape, SocketOptions, Test, Transport};
+use net_bench::test::{
+    Arrival, Direction, Engine, Process, Receive, Shape, SocketOptions, Test, Transport,
+};
 use net_bench::transport::rendezvous::{DataAddress, flow_of, preamble};
 use net_bench::workload::open_rr::Schedule;
 use net_bench::workload::sequence::Datagrams;
@@ -39,6 +41,8 @@ fn test() -> Test {
     Test {
         transport: Transport::Tcp,
         engine: Engine::More,
+        receive: Receive::Gro,
+        busy_poll: true,
         socket: SocketOptions {
             nagle: true,
             window_bytes: Some(65_536),
@@ -46,6 +50,7 @@ fn test() -> Test {
             dscp: Some(46),
             segment_bytes: Some(1448),
             pacing_bytes_per_s: Some(125_000_000),
+            device_poll_us: Some(50),
         },
         arrival: Some(Arrival {
             rate_per_s: 1e4,
@@ -99,7 +104,7 @@ fn replies() -> Vec<Reply> {
         flags: Vec::new(),
         intervals: Vec::new(),
         flow_bytes: vec![4, 5],
-        buffer_bytes: Fact::Known(1.0),
+        buffer_bytes: Some(Fact::Known(1.0)),
         max_segment_bytes: Some(Fact::unavailable("no")),
         congestion_control: Some(Fact::Known("cubic".to_owned())),
         datagrams: Some(Datagrams::default()),

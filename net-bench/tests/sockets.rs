@@ -93,6 +93,49 @@ fn every_engine_moves_every_byte() {
 }
 
 #[test]
+fn batches_and_joined_datagrams_are_counted_one_by_one() {
+    let server = Server::start(&[]);
+    for engine in ["plain", "mmsg", "gso"] {
+        for receive in ["plain", "mmsg", "gro"] {
+            for more in [&[][..], &["-R"], &["-P", "3", "-T", "1"]] {
+                let output = net_bench(&["udp_stream", "-n", "2000", "-e", engine, "--json"])
+                    .args(["--receive", receive, "-l", "1000", "-p", &server.port()])
+                    .args(["-c", "127.0.0.1"])
+                    .args(more)
+                    .output()
+                    .unwrap();
+                assert_measured(&output);
+                assert!(total(&output, "packets_per_s") > 0.0);
+                for count in ["duplicate", "reordered", "late", "foreign"] {
+                    let name = format!("{count}_datagrams");
+                    assert_eq!(
+                        total(&output, &name),
+                        0.0,
+                        "{engine} {receive} {more:?} {name}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn busy_polling_answers_every_request() {
+    for case in ["tcp_rr", "udp_rr", "unix_rr"] {
+        for more in [&[][..], &["-P", "3", "-T", "1"], &["--rate", "2000"]] {
+            let sizes = ["--request-size", "20", "--response-size", "20"];
+            let output = net_bench(&[case, "-n", "300", "--busy-poll", "--json"])
+                .args(sizes)
+                .args(more)
+                .output()
+                .unwrap();
+            assert_measured(&output);
+            assert_eq!(report(&output).cases[0].benchmark.params["busy_poll"], true);
+        }
+    }
+}
+
+#[test]
 fn a_refused_option_is_named_with_the_kernels_word_and_the_remedy() {
     let error = failure(&run(&["tcp_rr", "-n", "5", "-C", "no_such_one", "--json"]));
     for word in ["--congestion no_such_one", "reno", "modprobe"] {

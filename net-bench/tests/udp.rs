@@ -8,7 +8,7 @@ use common::{Server, failure, measurement, net_bench, report, run, stderr};
 use net_bench::control::handshake::NAME;
 use net_bench::control::message::{Reply, Request};
 use net_bench::control::{Channel, Key};
-use net_bench::test::{Direction, Engine, Shape, SocketOptions, Test, Transport};
+use net_bench::test::{Direction, Engine, Receive, Shape, SocketOptions, Test, Transport};
 use net_bench::transport::rendezvous::{DataAddress, preamble};
 use reports::model::{Aggregation, Report};
 use std::net::{TcpStream, UdpSocket};
@@ -140,6 +140,8 @@ fn reverse_stream() -> Test {
             direction: Direction::Reverse,
         },
         engine: Engine::Plain,
+        receive: Receive::Plain,
+        busy_poll: false,
         socket: SocketOptions::default(),
         arrival: None,
         flows: 1,

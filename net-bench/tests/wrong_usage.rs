@@ -34,6 +34,13 @@ fn impossible_values_are_refused_by_name() {
             &["udp_rr", "--rate", "10"],
             &["--rate over UDP", "--request-size 8"],
         ),
+        (&["tcp_stream", "-e", "gso"], &["--engine"]),
+        (&["udp_stream", "-e", "more"], &["--engine more"]),
+        (&["udp_rr", "--so-busy-poll", "0"], &["--so-busy-poll 0"]),
+        (&["tcp_crr", "-T", "0"], &["0"]),
+        (&["tcp_crr", "--response-size", "0"], &["--response-size 0"]),
+        (&["under_load", "-P", "0"], &["--flows 0"]),
+        (&["under_load", "--rate", "0"], &["--rate 0"]),
         (&["udp_stream", "-l", "7"], &["--length 7", "8 bytes"]),
         (&["udp_stream", "-l", "65508"], &["--length 65508", "65507"]),
         (

@@ -1,6 +1,6 @@
 //! What client and server say to each other once they trust each other.
 //!
-//! The client sends one [`Request::Test`]; the server answers [`Reply::Ready`] with the address and
+//! The client sends a [`Request::Test`], and another when that is over, if it likes; the server answers [`Reply::Ready`] with the address and
 //! the token of the data connections, then [`Reply::Go`] when all of them stand, and at the end
 //! [`Reply::Done`] with what it measured. The client may send [`Request::Stop`] in between. Over UDP
 //! each side says when it starts no more traffic ([`Request::Ended`], [`Reply::Ended`]). At any time
@@ -105,8 +105,9 @@ pub struct Leg {
     pub intervals: Vec<Interval>,
     /// Payload bytes of each flow from its first to its last, warm-up included.
     pub flow_bytes: Vec<u64>,
-    /// The socket buffer of the role's direction at the end, in bytes, for the first flow.
-    pub buffer_bytes: Fact<f64>,
+    /// The socket buffer of the role's direction at the end, in bytes, for the first flow; of flows
+    /// that stand.
+    pub buffer_bytes: Option<Fact<f64>>,
     /// The maximum segment size of the first flow at its start, in bytes; of TCP only.
     pub max_segment_bytes: Option<Fact<f64>>,
     /// The congestion control of the first flow; of TCP only.
@@ -158,7 +159,7 @@ impl Leg {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test::{Engine, Shape, SocketOptions, Transport};
+    use crate::test::{Engine, Receive, Shape, SocketOptions, Transport};
 
     fn test() -> Test {
         Test {
@@ -168,6 +169,8 @@ mod tests {
                 response_bytes: 1,
             },
             engine: Engine::Plain,
+            receive: Receive::Plain,
+            busy_poll: false,
             socket: SocketOptions::default(),
             arrival: None,
             flows: 2,
@@ -191,7 +194,7 @@ mod tests {
             flags: Vec::new(),
             intervals: Vec::new(),
             flow_bytes: vec![1],
-            buffer_bytes: Fact::Known(1.0),
+            buffer_bytes: Some(Fact::Known(1.0)),
             max_segment_bytes: None,
             congestion_control: None,
             datagrams: None,

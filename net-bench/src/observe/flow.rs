@@ -5,7 +5,7 @@
 //! first few of those their course over time.
 
 use bench_sys::TcpInfo;
-use bench_sys::sockopt::{incoming_cpu, incoming_napi_id, mem_info};
+use bench_sys::socket_state::{incoming_cpu, incoming_napi_id, mem_info};
 use reports::model::Fact;
 use serde::{Deserialize, Serialize};
 use std::io;

@@ -38,6 +38,14 @@ pub fn apply(socket: &Socket, transport: Transport, options: &SocketOptions) -> 
     if let Some(bytes) = options.window_bytes {
         set_window(socket, bytes)?;
     }
+    if let Some(us) = options.device_poll_us {
+        socket.set_busy_poll(us).with_context(|| {
+            format!(
+                "--so-busy-poll {us}: the kernel refused; more than net.core.busy_read takes \
+                 CAP_NET_ADMIN: run as root, or raise it with `sysctl -w net.core.busy_read={us}`"
+            )
+        })?;
+    }
     if let Some(dscp) = options.dscp {
         set_dscp(socket, dscp).with_context(|| format!("--dscp {dscp}: the kernel refused"))?;
     }
@@ -114,6 +122,7 @@ mod tests {
             dscp: Some(46),
             segment_bytes: Some(1000),
             pacing_bytes_per_s: Some(1_000_000),
+            device_poll_us: None,
         };
         let socket = tcp(Domain::IPV4);
         apply(&socket, Transport::Tcp, &options).expect("reno is in every kernel");

@@ -5,7 +5,7 @@ use anyhow::Context;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a flow waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,7 @@ pub struct Poller {
     events: Vec<EpollEvent>,
     next: usize,
     ready: usize,
+    busy_poll: bool,
 }
 
 impl AsFd for Poller {
@@ -63,7 +64,15 @@ impl Poller {
             events,
             next: 0,
             ready: 0,
+            busy_poll: false,
         })
+    }
+
+    /// The same set, which asks again and again instead of sleeping.
+    #[must_use]
+    pub fn with_busy_poll(mut self, busy_poll: bool) -> Self {
+        self.busy_poll = busy_poll;
+        self
     }
 
     /// Changes what a flow waits for.
@@ -95,7 +104,12 @@ impl Poller {
     pub fn next_ready(&mut self) -> anyhow::Result<usize> {
         while self.next == self.ready {
             // Without a timeout: the watcher wakes us if nothing moves any more.
-            self.wait(EpollTimeout::NONE)?;
+            let sleep = if self.busy_poll {
+                EpollTimeout::ZERO
+            } else {
+                EpollTimeout::NONE
+            };
+            self.wait(sleep)?;
         }
         Ok(self.take())
     }
@@ -107,9 +121,24 @@ impl Poller {
     #[inline]
     pub fn next_ready_within(&mut self, patience: Duration) -> anyhow::Result<Option<usize>> {
         if self.next == self.ready {
-            self.wait(EpollTimeout::try_from(patience).unwrap_or(EpollTimeout::MAX))?;
+            if self.busy_poll {
+                self.ask(patience)?;
+            } else {
+                self.wait(EpollTimeout::try_from(patience).unwrap_or(EpollTimeout::MAX))?;
+            }
         }
         Ok((self.next < self.ready).then(|| self.take()))
+    }
+
+    /// Asks again and again, for at most `patience`.
+    fn ask(&mut self, patience: Duration) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        loop {
+            self.wait(EpollTimeout::ZERO)?;
+            if self.ready > 0 || begun.elapsed() >= patience {
+                return Ok(());
+            }
+        }
     }
 
     #[inline]

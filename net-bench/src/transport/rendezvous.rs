@@ -8,6 +8,7 @@
 mod datagram;
 mod stream;
 
+use super::connections::{Connections, Door};
 use super::options;
 use super::socket::SocketFlow;
 use crate::control::Channel;
@@ -16,7 +17,6 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// How long all of a test's connections may take to be made.
@@ -103,7 +103,7 @@ fn abstract_address(name: &str) -> anyhow::Result<SockAddr> {
 }
 
 /// An address as messages call it.
-fn place(address: &SockAddr) -> String {
+pub(crate) fn place(address: &SockAddr) -> String {
     match address.as_socket() {
         Some(address) => address.to_string(),
         None => "a Unix socket".to_owned(),
@@ -153,11 +153,21 @@ pub fn connect(
     control: &Channel,
     data: &DataAddress,
     token: &Token,
-) -> anyhow::Result<Vec<SocketFlow>> {
+) -> anyhow::Result<Connections> {
     let address = data_address(test.transport, control.peer(), data)?;
-    if test.transport == Transport::Udp {
-        return datagram::connect(test, &address, token, control);
-    }
+    let flows = match test.transport {
+        Transport::Udp => datagram::connect(test, &address, token, control),
+        Transport::Tcp | Transport::Unix => connect_streams(test, &address, token),
+    }?;
+    let door = test.has_door().then(|| Door::Server(address));
+    Ok(Connections { flows, door })
+}
+
+fn connect_streams(
+    test: &Test,
+    address: &SockAddr,
+    token: &Token,
+) -> anyhow::Result<Vec<SocketFlow>> {
     let count = test.connections();
     let remedy = match test.transport {
         Transport::Unix => "Unix sockets need a server on this machine, in this network namespace",
@@ -165,11 +175,11 @@ pub fn connect(
     };
     (0..count)
         .map(|index| {
-            stream::connect(test, &address, token, index).with_context(|| {
+            stream::connect(test, address, token, index).with_context(|| {
                 format!(
                     "cannot make data connection {} of {count} to {} ({remedy})",
                     index + 1,
-                    place(&address)
+                    place(address)
                 )
             })
         })
@@ -195,21 +205,26 @@ fn data_address(
     }
 }
 
-/// Waits until all connections of a test stand. `control` is the control channel, on which the
-/// client has nothing to say meanwhile: when it moves, the client is gone.
+/// Waits until all connections of a test stand. On the control channel the client has nothing to
+/// say meanwhile: when it moves, the client is gone.
 ///
 /// # Errors
 /// They do not within [`RENDEZVOUS_TIMEOUT`]: how many did.
 pub fn gather(
-    listener: &Listener,
+    listener: Listener,
     test: &Test,
     token: &Token,
-    control: &impl AsFd,
-) -> anyhow::Result<Vec<SocketFlow>> {
-    match test.transport {
+    control: &Channel,
+) -> anyhow::Result<Connections> {
+    let flows = match test.transport {
         Transport::Tcp | Transport::Unix => stream::gather(&listener.socket, test, token, control),
         Transport::Udp => datagram::gather(&listener.socket, test, token, control),
-    }
+    }?;
+    let door = test.has_door().then(|| Door::Listener {
+        socket: listener.socket,
+        guest: control.peer().ip(),
+    });
+    Ok(Connections { flows, door })
 }
 
 fn did_not_come(missing: usize, count: u32) -> anyhow::Error {

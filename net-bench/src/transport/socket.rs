@@ -7,16 +7,21 @@
 use super::Flow;
 use crate::test::Engine;
 use anyhow::Context;
+use nix::errno::Errno;
 use nix::libc;
+use nix::sys::socket::{MsgFlags, recv};
 use reports::model::Fact;
 use socket2::Socket;
 use std::io::{self, ErrorKind, Read};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How often a flow that busy-polls asks between two looks at the clock.
+const ASKS: u32 = 256;
 
 /// One end of a connection that carries data. Clones share the socket.
 #[derive(Debug, Clone)]
@@ -27,6 +32,7 @@ pub struct SocketFlow {
     closed: Arc<AtomicBool>,
     peer: Arc<str>,
     send_flags: libc::c_int,
+    busy_poll: bool,
 }
 
 impl SocketFlow {
@@ -41,6 +47,7 @@ impl SocketFlow {
             closed: Arc::default(),
             peer: peer.into(),
             send_flags: libc::MSG_NOSIGNAL,
+            busy_poll: false,
         })
     }
 
@@ -48,9 +55,16 @@ impl SocketFlow {
     #[must_use]
     pub fn with_engine(mut self, engine: Engine) -> Self {
         self.send_flags = match engine {
-            Engine::Plain => libc::MSG_NOSIGNAL,
+            Engine::Plain | Engine::Mmsg | Engine::Gso => libc::MSG_NOSIGNAL,
             Engine::More => libc::MSG_NOSIGNAL | libc::MSG_MORE,
         };
+        self
+    }
+
+    /// The flow as one whose blocking receives ask again and again instead of sleeping.
+    #[must_use]
+    pub fn with_busy_poll(mut self, busy_poll: bool) -> Self {
+        self.busy_poll = busy_poll;
         self
     }
 
@@ -123,12 +137,70 @@ impl SocketFlow {
     pub fn try_receive(&self, buffer: &mut [u8]) -> anyhow::Result<Option<usize>> {
         match (&*self.socket).read(buffer) {
             Ok(count) => Ok(Some(count)),
-            Err(error) if is_transient(&error) => {
-                let closed = self.closed.load(Ordering::Relaxed);
-                Ok(closed.then_some(0))
-            }
+            Err(error) if is_transient(&error) => Ok(self.is_closed().then_some(0)),
             Err(error) => Err(self.failed("receiving from", &error)),
         }
+    }
+
+    /// Whether this side ended receiving. Only then is a datagram without a byte the end.
+    #[inline]
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Receives what is there, waiting for it at most `patience`, or without an end for `None`: by
+    /// sleeping or by asking, as the flow was told. `None` after that time, or a signal. For
+    /// blocking flows, whose receive timeout has been set if there is a patience.
+    ///
+    /// # Errors
+    /// The peer is gone.
+    #[inline]
+    pub fn wait_receive(
+        &self,
+        buffer: &mut [u8],
+        patience: Option<Duration>,
+    ) -> anyhow::Result<Option<usize>> {
+        if !self.busy_poll {
+            return self.try_receive(buffer);
+        }
+        let begun = patience.map(|_| Instant::now());
+        loop {
+            for _ in 0..ASKS {
+                let received = self.ask(buffer)?;
+                if received.is_some() {
+                    return Ok(received);
+                }
+            }
+            if begun
+                .zip(patience)
+                .is_some_and(|(begun, patience)| begun.elapsed() > patience)
+            {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Receives what is there now, whether or not the flow blocks.
+    #[inline]
+    fn ask(&self, buffer: &mut [u8]) -> anyhow::Result<Option<usize>> {
+        match recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+            Ok(count) => Ok(Some(count)),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(self.is_closed().then_some(0)),
+            Err(errno) => Err(self.failed("receiving from", &errno.into())),
+        }
+    }
+
+    /// Turns an error of a call on the socket that another module made into one that names the
+    /// flow; `None` where the call is to be tried again, `Some(0)` where this side has ended.
+    ///
+    /// # Errors
+    /// The peer is gone.
+    pub fn explain(&self, doing: &str, error: &io::Error) -> anyhow::Result<Option<usize>> {
+        if is_transient(error) {
+            return Ok(self.is_closed().then_some(0));
+        }
+        Err(self.failed(doing, error))
     }
 
     /// Waits for the first byte, or the end, without taking it.
@@ -183,6 +255,10 @@ impl SocketFlow {
             ErrorKind::ConnectionRefused => {
                 anyhow::anyhow!("{doing} {peer}: the peer closed its socket ({error})")
             }
+            _ if error.raw_os_error() == Some(libc::EMSGSIZE) => anyhow::anyhow!(
+                "{doing} {peer}: {error}: what is to be one packet is larger than the path's MTU; \
+                 choose a smaller --length"
+            ),
             _ => anyhow::anyhow!("{doing} {peer}: {error}"),
         }
     }
@@ -215,6 +291,13 @@ impl Flow for SocketFlow {
 
     #[inline]
     fn receive(&mut self, buffer: &mut [u8]) -> anyhow::Result<usize> {
+        if self.busy_poll {
+            loop {
+                if let Some(count) = self.ask(buffer)? {
+                    return Ok(count);
+                }
+            }
+        }
         loop {
             match (&*self.socket).read(buffer) {
                 Ok(count) => return Ok(count),

@@ -87,11 +87,12 @@ impl Lane {
     }
 }
 
-fn poller(lanes: &[Lane]) -> anyhow::Result<Poller> {
+fn poller(lanes: &[Lane], busy_poll: bool) -> anyhow::Result<Poller> {
     for lane in lanes {
         lane.flow.set_blocking(false)?;
     }
-    Poller::new(lanes.iter().map(|lane| &lane.flow), Interest::Receive)
+    let flows = lanes.iter().map(|lane| &lane.flow);
+    Ok(Poller::new(flows, Interest::Receive)?.with_busy_poll(busy_poll))
 }
 
 fn numbered(lanes: &[Lane]) -> u64 {
@@ -104,19 +105,26 @@ pub struct ManyRequester {
     poller: Option<Poller>,
     shared: Shared,
     sizes: Sizes,
+    busy_poll: bool,
     started: bool,
 }
 
 impl ManyRequester {
-    /// For these flows of the test.
+    /// For these flows of the test; with `busy_poll` the thread never sleeps.
     #[must_use]
-    pub fn new(flows: Vec<(usize, SocketFlow)>, sizes: Sizes, shared: Shared) -> Self {
+    pub fn new(
+        flows: Vec<(usize, SocketFlow)>,
+        sizes: Sizes,
+        busy_poll: bool,
+        shared: Shared,
+    ) -> Self {
         let lane = |(index, flow)| Lane::new(index, flow, sizes.request, sizes.response);
         Self {
             lanes: flows.into_iter().map(lane).collect(),
             poller: None,
             shared,
             sizes,
+            busy_poll,
             started: false,
         }
     }
@@ -161,7 +169,7 @@ fn prepared(poller: &mut Option<Poller>) -> anyhow::Result<&mut Poller> {
 
 impl Workload for ManyRequester {
     fn prepare(&mut self) -> anyhow::Result<()> {
-        self.poller = Some(poller(&self.lanes)?);
+        self.poller = Some(poller(&self.lanes, self.busy_poll)?);
         Ok(())
     }
 
@@ -227,13 +235,19 @@ pub struct ManyResponder {
     poller: Option<Poller>,
     shared: Shared,
     sizes: Sizes,
+    busy_poll: bool,
     open: usize,
 }
 
 impl ManyResponder {
-    /// For these flows of the test.
+    /// For these flows of the test; with `busy_poll` the thread never sleeps.
     #[must_use]
-    pub fn new(flows: Vec<(usize, SocketFlow)>, sizes: Sizes, shared: Shared) -> Self {
+    pub fn new(
+        flows: Vec<(usize, SocketFlow)>,
+        sizes: Sizes,
+        busy_poll: bool,
+        shared: Shared,
+    ) -> Self {
         let lane = |(index, flow)| {
             let mut lane = Lane::new(index, flow, sizes.response, sizes.request);
             // Nothing is owed before a request came.
@@ -246,6 +260,7 @@ impl ManyResponder {
             poller: None,
             shared,
             sizes,
+            busy_poll,
         }
     }
 
@@ -284,7 +299,7 @@ impl ManyResponder {
 
 impl Workload for ManyResponder {
     fn prepare(&mut self) -> anyhow::Result<()> {
-        self.poller = Some(poller(&self.lanes)?);
+        self.poller = Some(poller(&self.lanes, self.busy_poll)?);
         Ok(())
     }
 

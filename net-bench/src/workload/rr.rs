@@ -1,6 +1,7 @@
 //! Request and response over one flow: one transaction outstanding, blocking calls only.
 
 use super::Shared;
+use crate::test::{Shape, Test};
 use crate::transport::Flow;
 use reports::measure::{Recorder, Verified, Workload};
 use reports::model::Work;
@@ -64,6 +65,32 @@ pub struct Sizes {
 }
 
 impl Sizes {
+    /// Those of a test; zero where it has no transactions.
+    #[must_use]
+    pub fn of(test: &Test) -> Self {
+        let (request, response) = match test.shape {
+            Shape::RequestResponse {
+                request_bytes,
+                response_bytes,
+            }
+            | Shape::ConnectRequestResponse {
+                request_bytes,
+                response_bytes,
+            }
+            | Shape::UnderLoad {
+                request_bytes,
+                response_bytes,
+                ..
+            } => (request_bytes, response_bytes),
+            Shape::Stream { .. } => (0, 0),
+        };
+        // Test::check keeps lengths far below what an address space holds.
+        Self {
+            request: request as usize,
+            response: response as usize,
+        }
+    }
+
     /// Bytes that a transaction moves, both ways.
     #[inline]
     pub(super) fn transaction(self) -> u64 {

@@ -38,14 +38,16 @@ fn lanes(flows: Vec<(usize, SocketFlow)>) -> Vec<Lane> {
 }
 
 /// A poller for several flows; one flow is waited for in the receive call itself.
-fn poller(lanes: &[Lane]) -> anyhow::Result<Option<Poller>> {
+fn poller(lanes: &[Lane], busy_poll: bool) -> anyhow::Result<Option<Poller>> {
     if lanes.len() == 1 {
         return Ok(None);
     }
     for lane in lanes {
         lane.flow.set_blocking(false)?;
     }
-    Poller::new(lanes.iter().map(|lane| &lane.flow), Interest::Receive).map(Some)
+    let flows = lanes.iter().map(|lane| &lane.flow);
+    let poller = Poller::new(flows, Interest::Receive)?;
+    Ok(Some(poller.with_busy_poll(busy_poll)))
 }
 
 /// The asking ends of a thread's flows, one request outstanding on each.
@@ -57,14 +59,20 @@ pub struct UdpRequester {
     request: Buffer,
     response: Buffer,
     echoed: usize,
+    busy_poll: bool,
     started: bool,
     tally: Datagrams,
 }
 
 impl UdpRequester {
-    /// For these flows of the test.
+    /// For these flows of the test; with `busy_poll` the thread never sleeps.
     #[must_use]
-    pub fn new(flows: Vec<(usize, SocketFlow)>, sizes: Sizes, shared: Shared) -> Self {
+    pub fn new(
+        flows: Vec<(usize, SocketFlow)>,
+        sizes: Sizes,
+        busy_poll: bool,
+        shared: Shared,
+    ) -> Self {
         Self {
             lanes: lanes(flows),
             poller: None,
@@ -74,6 +82,7 @@ impl UdpRequester {
             // One byte more, so that a longer datagram is not taken for a response.
             response: Buffer::zeroed(sizes.response + 1),
             echoed: sizes.echoed(),
+            busy_poll,
             started: false,
             tally: Datagrams::default(),
         }
@@ -113,7 +122,11 @@ impl UdpRequester {
                 },
             };
             let lane = &mut self.lanes[place];
-            match lane.flow.try_receive(&mut self.response)? {
+            let received = match self.poller {
+                None => lane.flow.wait_receive(&mut self.response, Some(PATIENCE))?,
+                Some(_) => lane.flow.try_receive(&mut self.response)?,
+            };
+            match received {
                 // The only flow waited its time; one of several was woken for nothing.
                 None if self.poller.is_none() => return Ok(None),
                 None => {}
@@ -124,7 +137,11 @@ impl UdpRequester {
                     {
                         return Ok(Some(place));
                     }
-                    anyhow::ensure!(count > 0, "{}: the flow was cut", lane.flow.peer());
+                    anyhow::ensure!(
+                        !lane.flow.is_closed(),
+                        "{}: the flow was cut",
+                        lane.flow.peer()
+                    );
                     self.stray(count);
                 }
             }
@@ -161,7 +178,7 @@ impl UdpRequester {
 
 impl Workload for UdpRequester {
     fn prepare(&mut self) -> anyhow::Result<()> {
-        self.poller = poller(&self.lanes)?;
+        self.poller = poller(&self.lanes, self.busy_poll)?;
         if let [only] = self.lanes.as_slice() {
             only.flow.set_receive_timeout(PATIENCE)?;
         }
@@ -222,14 +239,20 @@ pub struct UdpResponder {
     sizes: Sizes,
     request: Buffer,
     response: Buffer,
+    busy_poll: bool,
     open: usize,
     tally: Datagrams,
 }
 
 impl UdpResponder {
-    /// For these flows of the test.
+    /// For these flows of the test; with `busy_poll` the thread never sleeps.
     #[must_use]
-    pub fn new(flows: Vec<(usize, SocketFlow)>, sizes: Sizes, shared: Shared) -> Self {
+    pub fn new(
+        flows: Vec<(usize, SocketFlow)>,
+        sizes: Sizes,
+        busy_poll: bool,
+        shared: Shared,
+    ) -> Self {
         Self {
             open: flows.len(),
             lanes: lanes(flows),
@@ -239,6 +262,7 @@ impl UdpResponder {
             // One byte more, so that a longer datagram is not taken for a request.
             request: Buffer::zeroed(sizes.request + 1),
             response: Buffer::zeroed(sizes.response),
+            busy_poll,
             tally: Datagrams::default(),
         }
     }
@@ -250,9 +274,13 @@ impl UdpResponder {
             Some(poller) => poller.next_ready()?,
         };
         let lane = &mut self.lanes[place];
-        match lane.flow.try_receive(&mut self.request)? {
+        let received = match self.poller {
+            None => lane.flow.wait_receive(&mut self.request, None)?,
+            Some(_) => lane.flow.try_receive(&mut self.request)?,
+        };
+        match received {
             None => Ok(Work::default()),
-            Some(0) => {
+            Some(0) if lane.flow.is_closed() => {
                 if let Some(poller) = &self.poller {
                     poller.forget(&lane.flow)?;
                 }
@@ -278,7 +306,7 @@ impl UdpResponder {
 
 impl Workload for UdpResponder {
     fn prepare(&mut self) -> anyhow::Result<()> {
-        self.poller = poller(&self.lanes)?;
+        self.poller = poller(&self.lanes, self.busy_poll)?;
         Ok(())
     }
 

@@ -9,11 +9,16 @@
 use super::Shared;
 use super::pattern::{PROBE, Pattern};
 use super::sequence::{Datagrams, Sequence};
+use crate::test::{Engine, MAX_DATAGRAM, Receive};
 use crate::transport::buffer::Buffer;
 use crate::transport::poller::{Interest, Poller};
 use crate::transport::socket::SocketFlow;
+use anyhow::Context;
+use bench_sys::mmsg::{ReceiveBatch, SendBatch};
+use bench_sys::sockopt::{set_udp_gro, set_udp_segment};
 use reports::measure::{Recorder, Verified, Workload};
 use reports::model::Work;
+use std::os::fd::AsFd;
 
 /// Bytes of a datagram's number.
 pub const NUMBER_BYTES: usize = 8;
@@ -21,6 +26,11 @@ pub const NUMBER_BYTES: usize = 8;
 const END: u64 = 1 << 63;
 /// Numbers from here on are no datagram's: calls of the rendezvous look like one.
 const MOST: u64 = 1 << 56;
+/// Most datagrams that one call sends or receives one by one. The kernel cuts no more than 64 out
+/// of one send before Linux 6.9.
+const BATCH: usize = 64;
+/// How many joined messages one call receives, each up to 64 KiB.
+const JOINED: usize = 8;
 /// How often the end is said.
 const ENDS: u32 = 3;
 
@@ -36,24 +46,96 @@ pub struct UdpSender {
     lanes: Vec<Lane>,
     turn: usize,
     shared: Shared,
-    datagram: Buffer,
+    length: usize,
+    outlet: Outlet,
+}
+
+/// How many datagrams one call sends, and out of which memory.
+enum Outlet {
+    One(Buffer),
+    /// As many as there are, each of its own.
+    Several(SendBatch),
+    /// One behind the other, cut by the kernel or the card.
+    Joined(Buffer),
+}
+
+impl Outlet {
+    fn new(engine: Engine, length: usize) -> Self {
+        let pattern = Pattern::new(length);
+        let byte = |index: usize| pattern.at((index % length) as u64, 1)[0];
+        match engine {
+            Engine::Mmsg => {
+                let mut batch = SendBatch::new(BATCH, length);
+                for index in 0..BATCH {
+                    batch
+                        .datagram_mut(index)
+                        .copy_from_slice(pattern.at(0, length));
+                }
+                Self::Several(batch)
+            }
+            Engine::Gso => {
+                let count = (MAX_DATAGRAM as usize / length).clamp(1, BATCH);
+                Self::Joined(Buffer::from_fn(count * length, byte))
+            }
+            _ => Self::One(Buffer::from_fn(length, byte)),
+        }
+    }
+
+    /// Sends the datagrams from number `next` on; says how many the kernel took. What it does not
+    /// take has used up no number.
+    #[inline]
+    fn send(&mut self, flow: &SocketFlow, next: u64, length: usize) -> anyhow::Result<u64> {
+        match self {
+            Self::One(datagram) => {
+                put(next, datagram);
+                Ok(u64::from(flow.try_send(datagram)?.is_some()))
+            }
+            Self::Several(batch) => {
+                for index in 0..batch.count() {
+                    put(next + index as u64, batch.datagram_mut(index));
+                }
+                match batch.send(flow.as_fd()) {
+                    Ok(count) => Ok(count as u64),
+                    Err(error) => flow.explain("sending to", &error).map(|_| 0),
+                }
+            }
+            Self::Joined(buffer) => {
+                let mut count = 0;
+                for datagram in buffer.chunks_exact_mut(length) {
+                    put(next + count, datagram);
+                    count += 1;
+                }
+                Ok(flow.try_send(buffer)?.map_or(0, |_| count))
+            }
+        }
+    }
+}
+
+#[inline]
+fn put(number: u64, datagram: &mut [u8]) {
+    datagram[..NUMBER_BYTES].copy_from_slice(&number.to_le_bytes());
 }
 
 impl UdpSender {
     /// For these flows of the test, with `length` bytes per datagram.
     #[must_use]
-    pub fn new(flows: Vec<(usize, SocketFlow)>, length: usize, shared: Shared) -> Self {
+    pub fn new(
+        flows: Vec<(usize, SocketFlow)>,
+        length: usize,
+        engine: Engine,
+        shared: Shared,
+    ) -> Self {
         let lane = |(index, flow)| Lane {
             index,
             flow,
             next: 0,
         };
-        let pattern = Pattern::new(length);
         Self {
             lanes: flows.into_iter().map(lane).collect(),
             turn: 0,
             shared,
-            datagram: Buffer::from_fn(length, |index| pattern.at(index as u64, 1)[0]),
+            length,
+            outlet: Outlet::new(engine, length),
         }
     }
 
@@ -64,6 +146,11 @@ impl UdpSender {
 
 impl Workload for UdpSender {
     fn prepare(&mut self) -> anyhow::Result<()> {
+        if matches!(self.outlet, Outlet::Joined(_)) {
+            for lane in &self.lanes {
+                segment(&lane.flow, self.length)?;
+            }
+        }
         Ok(())
     }
 
@@ -74,28 +161,28 @@ impl Workload for UdpSender {
             return Ok(Work::default());
         }
         let lane = &mut self.lanes[self.turn];
-        self.datagram[..NUMBER_BYTES].copy_from_slice(&lane.next.to_le_bytes());
-        // `None` is a signal, or a queue of the device that is full: the next step tries again.
-        if lane.flow.try_send(&self.datagram)?.is_none() {
-            return Ok(Work::default());
-        }
-        lane.next += 1;
-        let length = self.datagram.len() as u64;
+        // None taken is a signal, or a full queue of the device: the next step tries again.
+        let ops = self.outlet.send(&lane.flow, lane.next, self.length)?;
+        lane.next += ops;
+        let length = self.length as u64;
         self.shared.note(lane.index, lane.next * length);
         self.turn = if self.turn + 1 == self.lanes.len() {
             0
         } else {
             self.turn + 1
         };
-        Ok(Work::op(length))
+        Ok(Work {
+            ops,
+            bytes: ops * length,
+        })
     }
 
     fn drain(&mut self) -> anyhow::Result<Work> {
+        let mut last = vec![0; self.length];
         for _ in 0..ENDS {
             for lane in &mut self.lanes {
-                let number = lane.next | END;
-                self.datagram[..NUMBER_BYTES].copy_from_slice(&number.to_le_bytes());
-                lane.flow.try_send(&self.datagram)?;
+                put(lane.next | END, &mut last);
+                lane.flow.try_send(&last)?;
             }
         }
         Ok(Work::default())
@@ -119,6 +206,29 @@ impl Workload for UdpSender {
     }
 }
 
+/// Has what is sent on a flow cut into datagrams.
+fn segment(flow: &SocketFlow, length: usize) -> anyhow::Result<()> {
+    // Test::check keeps the length within a datagram's.
+    set_udp_segment(flow.as_fd(), length as u16).with_context(|| {
+        format!(
+            "--engine gso: the kernel cannot cut sends to {} into datagrams of {length} bytes \
+             (UDP_SEGMENT, since Linux 4.18); use --engine mmsg",
+            flow.peer()
+        )
+    })
+}
+
+/// Lets the kernel join what comes on a flow.
+fn join(flow: &SocketFlow) -> anyhow::Result<()> {
+    set_udp_gro(flow.as_fd(), true).with_context(|| {
+        format!(
+            "--receive gro: the kernel does not join datagrams from {} (UDP_GRO, since Linux 5.0); \
+             use --receive mmsg",
+            flow.peer()
+        )
+    })
+}
+
 /// One flow of a receiving thread.
 struct Inbox {
     index: usize,
@@ -131,16 +241,6 @@ struct Inbox {
     hung_up: bool,
 }
 
-/// What a step of a receiver saw.
-enum Seen {
-    /// A datagram of the stream.
-    Data,
-    /// Nothing of interest.
-    Nothing,
-    /// A flow ended, or can receive no more.
-    End,
-}
-
 /// The receiving ends of a thread's flows. They work until all senders have ended, and count what
 /// straggles in until the control channel says that nothing more will come.
 pub struct UdpReceiver {
@@ -149,15 +249,51 @@ pub struct UdpReceiver {
     poller: Option<Poller>,
     shared: Shared,
     pattern: Pattern,
-    buffer: Buffer,
+    inlet: Inlet,
     length: usize,
     tally: Datagrams,
+}
+
+/// How many datagrams one call receives, and into which memory.
+enum Inlet {
+    One(Buffer),
+    /// Several, each maybe joined of several that came together.
+    Several(ReceiveBatch),
+}
+
+impl Inlet {
+    fn new(receive: Receive, length: usize) -> Self {
+        // One byte more, so that a longer datagram is not taken for one of the stream.
+        match receive {
+            Receive::Mmsg => Self::Several(ReceiveBatch::new(BATCH, length + 1, false)),
+            Receive::Gro => Self::Several(ReceiveBatch::new(JOINED, 1 << 16, true)),
+            _ => Self::One(Buffer::zeroed(length + 1)),
+        }
+    }
+
+    /// How many messages came; `None` if it has to be tried again, `Some(0)` at the end.
+    #[inline]
+    fn receive(&mut self, flow: &SocketFlow) -> anyhow::Result<Option<usize>> {
+        match self {
+            Self::One(buffer) => flow.try_receive(buffer),
+            Self::Several(batch) => match batch.receive(flow.as_fd()) {
+                Ok(1) if batch.datagram(0).is_empty() => Ok(Some(0)),
+                Ok(count) => Ok(Some(count)),
+                Err(error) => flow.explain("receiving from", &error),
+            },
+        }
+    }
 }
 
 impl UdpReceiver {
     /// For these flows of the test, with `length` bytes per datagram.
     #[must_use]
-    pub fn new(flows: Vec<(usize, SocketFlow)>, length: usize, shared: Shared) -> Self {
+    pub fn new(
+        flows: Vec<(usize, SocketFlow)>,
+        length: usize,
+        receive: Receive,
+        shared: Shared,
+    ) -> Self {
         let inbox = |(index, flow)| Inbox {
             index,
             flow,
@@ -171,68 +307,120 @@ impl UdpReceiver {
             poller: None,
             shared,
             pattern: Pattern::new(length),
-            // One byte more, so that a longer datagram is not taken for one of the stream.
-            buffer: Buffer::zeroed(length + 1),
+            inlet: Inlet::new(receive, length),
             length,
             tally: Datagrams::default(),
         }
     }
 
-    /// Receives on the next flow that has something.
+    /// Receives on the next flow that has something; says what was new.
     #[inline]
-    fn receive(&mut self) -> anyhow::Result<Seen> {
+    fn receive(&mut self) -> anyhow::Result<Work> {
         let place = match &mut self.poller {
             Some(poller) => poller.next_ready()?,
             None => 0,
         };
         let inbox = &mut self.inboxes[place];
-        match inbox.flow.try_receive(&mut self.buffer)? {
-            None => Ok(Seen::Nothing),
-            Some(0) => {
-                inbox.hung_up = true;
-                if let Some(poller) = &self.poller {
-                    poller.forget(&inbox.flow)?;
-                }
-                Ok(Seen::End)
+        let Some(count) = self.inlet.receive(&inbox.flow)? else {
+            return Ok(Work::default());
+        };
+        if count == 0 && inbox.flow.is_closed() {
+            inbox.hung_up = true;
+            if let Some(poller) = &self.poller {
+                poller.forget(&inbox.flow)?;
             }
-            Some(count) => self.take(place, count),
+            return Ok(Work::default());
         }
+        let mut reader = Reader {
+            inbox,
+            pattern: &self.pattern,
+            tally: &mut self.tally,
+            length: self.length,
+            fresh: 0,
+        };
+        match &self.inlet {
+            Inlet::One(buffer) => reader.take(&buffer[..count])?,
+            Inlet::Several(batch) => {
+                for index in 0..count {
+                    match batch.segment(index) {
+                        None => reader.take(batch.datagram(index))?,
+                        Some(size) => {
+                            for datagram in batch.datagram(index).chunks(size.max(1)) {
+                                reader.take(datagram)?;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        let ops = reader.fresh;
+        let length = self.length as u64;
+        let inbox = &self.inboxes[place];
+        self.shared.note(inbox.index, inbox.received * length);
+        Ok(Work {
+            ops,
+            bytes: ops * length,
+        })
     }
 
+    fn all_ended(&self) -> bool {
+        let over = |inbox: &Inbox| inbox.ended || inbox.hung_up;
+        self.inboxes.iter().all(over)
+    }
+}
+
+/// What looks at the datagrams of one call.
+struct Reader<'a> {
+    inbox: &'a mut Inbox,
+    pattern: &'a Pattern,
+    tally: &'a mut Datagrams,
+    length: usize,
+    /// How many came for the first time.
+    fresh: u64,
+}
+
+impl Reader<'_> {
     #[inline]
-    fn take(&mut self, place: usize, count: usize) -> anyhow::Result<Seen> {
-        let inbox = &mut self.inboxes[place];
-        let datagram = &self.buffer[..count];
+    fn take(&mut self, datagram: &[u8]) -> anyhow::Result<()> {
         let number = match datagram.first_chunk::<NUMBER_BYTES>() {
-            Some(number) if count == self.length => u64::from_le_bytes(*number),
+            Some(number) if datagram.len() == self.length => u64::from_le_bytes(*number),
             _ => {
                 self.tally.foreign += 1;
-                return Ok(Seen::Nothing);
+                return Ok(());
             }
         };
-        if number & END != 0 {
-            inbox.ended = true;
-            return Ok(Seen::End);
-        }
         if number >= MOST {
-            self.tally.foreign += 1;
-            return Ok(Seen::Nothing);
+            self.out_of_the_ordinary(number);
+            return Ok(());
         }
-        let tail = count.saturating_sub(PROBE).max(NUMBER_BYTES);
+        let tail = datagram.len().saturating_sub(PROBE).max(NUMBER_BYTES);
         self.pattern.check(tail as u64, &datagram[tail..])?;
-        if inbox.sequence.note(number, &mut self.tally) {
-            inbox.received += 1;
-            self.shared
-                .note(inbox.index, inbox.received * self.length as u64);
-            return Ok(Seen::Data);
+        if self.inbox.sequence.note(number, self.tally) {
+            self.inbox.received += 1;
+            self.fresh += 1;
         }
-        Ok(Seen::Nothing)
+        Ok(())
+    }
+
+    /// The end of the flow, or something that no sender says.
+    #[cold]
+    fn out_of_the_ordinary(&mut self, number: u64) {
+        if number & END != 0 {
+            self.inbox.ended = true;
+        } else {
+            self.tally.foreign += 1;
+        }
     }
 }
 
 impl Workload for UdpReceiver {
     /// The window opens when there is something to receive, not while the sender gets ready.
     fn prepare(&mut self) -> anyhow::Result<()> {
+        if matches!(&self.inlet, Inlet::Several(batch) if batch.joins()) {
+            for inbox in &self.inboxes {
+                join(&inbox.flow)?;
+            }
+        }
         if let [first, _, ..] = self.inboxes.as_slice() {
             first.flow.wait_for_first_byte()?;
             for inbox in &self.inboxes {
@@ -248,28 +436,17 @@ impl Workload for UdpReceiver {
 
     #[inline]
     fn step(&mut self, rec: &mut Recorder) -> anyhow::Result<Work> {
-        match self.receive()? {
-            Seen::Data => return Ok(Work::op(self.length as u64)),
-            Seen::Nothing => {}
-            Seen::End => {
-                if self
-                    .inboxes
-                    .iter()
-                    .all(|inbox| inbox.ended || inbox.hung_up)
-                {
-                    rec.finish();
-                }
-            }
+        let work = self.receive()?;
+        if self.all_ended() {
+            rec.finish();
         }
-        Ok(Work::default())
+        Ok(work)
     }
 
     fn drain(&mut self) -> anyhow::Result<Work> {
         let mut work = Work::default();
         while !self.inboxes.iter().all(|inbox| inbox.hung_up) {
-            if matches!(self.receive()?, Seen::Data) {
-                work += Work::op(self.length as u64);
-            }
+            work += self.receive()?;
         }
         Ok(work)
     }

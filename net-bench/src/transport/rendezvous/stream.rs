@@ -29,7 +29,7 @@ pub(super) fn connect(
         _ => socket.connect_timeout(address, RENDEZVOUS_TIMEOUT)?,
     }
     socket.write_all(&preamble(token, index))?;
-    Ok(SocketFlow::new(socket, place(address))?.with_engine(test.engine))
+    Ok(SocketFlow::new(socket, place(address))?)
 }
 
 /// A connection that has not said all of its preamble yet.
@@ -62,7 +62,7 @@ impl Caller {
     fn into_flow(self, test: &Test) -> anyhow::Result<SocketFlow> {
         // Not every option is inherited from the listener.
         options::apply(&self.socket, test.transport, &test.socket)?;
-        Ok(SocketFlow::new(self.socket, place(&self.peer))?.with_engine(test.engine))
+        Ok(SocketFlow::new(self.socket, place(&self.peer))?)
     }
 }
 
@@ -167,7 +167,7 @@ fn accept_all(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test::{Engine, Shape, SocketOptions};
+    use crate::test::{Engine, Receive, Shape, SocketOptions};
     use crate::transport::rendezvous::{DataAddress, Listener, abstract_address};
     use std::net::{Ipv4Addr, SocketAddr};
     use std::os::unix::net::UnixStream;
@@ -180,6 +180,8 @@ mod tests {
                 response_bytes: 1,
             },
             engine: Engine::Plain,
+            receive: Receive::Plain,
+            busy_poll: false,
             socket: SocketOptions::default(),
             arrival: None,
             flows,
