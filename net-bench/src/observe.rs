@@ -110,6 +110,7 @@ impl<'a> Watch<'a> {
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         let closed = state.closed.unwrap_or_else(Instant::now);
+        let napi_queues = state.device.iter().map(Device::napi_queues).next();
         let (mut counters, mut validity) = protocols::between(&state.protocols, &protocols::read());
         if state.flows.is_ok() {
             // These flows are TCP's: somebody else lost datagrams.
@@ -133,7 +134,7 @@ impl<'a> Watch<'a> {
         Observed {
             elapsed_s: (closed - state.opened).as_secs_f64().max(f64::MIN_POSITIVE),
             flows: match state.flows {
-                Ok(flows) => flows.close(),
+                Ok(flows) => flows.close(&napi_queues.unwrap_or_default()),
                 Err(reason) => Fact::unavailable(reason),
             },
             threads: ThreadUse::of(totals),

@@ -127,7 +127,8 @@ impl Pair<'_> {
                 &format!("{}retransmits", self.prefix),
                 Aggregation::Total,
                 Unit::Count,
-                Better::LowerIsBetter,
+                // From none to a few is no ratio: it describes and is not judged.
+                Better::Neutral,
                 self.retransmits(),
                 1,
             ));
