@@ -88,6 +88,9 @@ pub struct CaseComparison {
     pub label: String,
     /// Confounders of this case alone: what was really used.
     pub confounders: Vec<Difference>,
+    /// What was really used and differs because of what is under study.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub under_study: Vec<Difference>,
     /// The metrics.
     pub metrics: Vec<MetricComparison>,
 }
@@ -153,7 +156,8 @@ pub fn compare(a: &[Report], b: &[Report], options: &Options) -> Result<Comparis
     let environments = Environments::of(a, b);
     let matched = matching::match_cases(a, b, &options.axes);
     for axis in &options.axes {
-        if !environments.has(axis) && !matched.declares(axis) {
+        let is_fact = || environment::some_fact_lies_below(axis, a.iter().chain(b));
+        if !environments.has(axis) && !matched.declares(axis) && !is_fact() {
             return Err(CompareError::NoSuchAxis {
                 axis: axis.to_string(),
             });
@@ -169,7 +173,10 @@ pub fn compare(a: &[Report], b: &[Report], options: &Options) -> Result<Comparis
     } = matched;
     let mut cases = Vec::new();
     for pair in &pairs {
-        let confounders = environment::fact_differences(&pair.sides, &options.axes);
+        let facts = environment::fact_differences(&pair.sides, &options.axes);
+        let (confounders, under_study) = facts
+            .into_iter()
+            .partition(|difference| difference.class == Class::Confounder);
         let judged = judge::judge(pair, options.all_metrics);
         group_a.left_out.extend(judged.left_out[0].iter().cloned());
         group_b.left_out.extend(judged.left_out[1].iter().cloned());
@@ -178,6 +185,7 @@ pub fn compare(a: &[Report], b: &[Report], options: &Options) -> Result<Comparis
             case: pair.key.clone(),
             label: pair.label.clone(),
             confounders,
+            under_study,
             metrics: judged.metrics,
         });
     }
@@ -239,5 +247,7 @@ fn status(blocked: &[Blocked], cases: &[CaseComparison]) -> Status {
     }
 }
 
+#[cfg(test)]
+mod simulation_tests;
 #[cfg(test)]
 mod tests;

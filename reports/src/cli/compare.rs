@@ -1,7 +1,7 @@
 //! `reports compare`.
 
-use super::complain;
 use super::export::Place;
+use super::{complain, complain_of_all};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use reports::compare::gate::Threshold;
@@ -181,11 +181,23 @@ pub(crate) fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
     };
     place.put(text)?;
     notes.iter().for_each(complain);
+    say_incomplete(faulty);
     let status = match comparison.status {
-        Status::Pass if faulty => Status::Insufficient,
+        Status::Pass if faulty > 0 => Status::Insufficient,
         status => status,
     };
     Ok(ExitCode::from(status.exit_code()))
+}
+
+/// Says again, below all that was compared, that something is not in it: that decides the exit code.
+fn say_incomplete(faulty: usize) {
+    match faulty {
+        0 => {}
+        1 => complain("incomplete: one path named above could not be read"),
+        faulty => complain(format!(
+            "incomplete: {faulty} files could not be read, as said above"
+        )),
+    }
 }
 
 /// A misspelt metric would gate nothing.
@@ -205,8 +217,8 @@ struct Sides {
     sides: [Vec<Report>; 2],
     names: [String; 2],
     notes: Vec<String>,
-    /// Whether something could not be read.
-    faulty: bool,
+    /// How many files could not be read.
+    faulty: usize,
 }
 
 impl Sides {
@@ -220,7 +232,7 @@ impl Sides {
                 .flatten()
                 .filter_map(|path| unfinished(path))
                 .collect(),
-            faulty: faulty_a || faulty_b,
+            faulty: faulty_a + faulty_b,
         }
     }
 
@@ -247,13 +259,11 @@ fn in_words(paths: &[PathBuf]) -> String {
     }
 }
 
-/// Loads what can be loaded and says what cannot.
-fn load(paths: &[PathBuf]) -> (Vec<Report>, bool) {
+/// Loads what can be loaded and says what cannot; how many those were comes with it.
+fn load(paths: &[PathBuf]) -> (Vec<Report>, usize) {
     let (reports, faults) = model::load_all(paths);
-    for fault in &faults {
-        complain(fault);
-    }
-    (reports, !faults.is_empty())
+    complain_of_all(&faults);
+    (reports, faults.len())
 }
 
 /// A note if the folder's session was interrupted.
@@ -291,9 +301,10 @@ fn of_session(folder: &Path, json: bool) -> anyhow::Result<ExitCode> {
     if let Some(note) = unfinished(folder) {
         complain(note);
     }
+    say_incomplete(faulty);
     let arms = ratios.iter().flat_map(|row| &row.arms);
     let told = |arm: &ratios::ArmRatio| arm.result.as_ref().is_ok_and(|c| c.effect.is_some());
-    let status = match !faulty && arms.clone().all(told) {
+    let status = match faulty == 0 && arms.clone().all(told) {
         true => Status::Pass,
         false => Status::Insufficient,
     };

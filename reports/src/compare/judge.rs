@@ -108,7 +108,9 @@ fn worse_sign(direction: Direction) -> Option<f64> {
 /// would have been found with a chance of 80 %.
 pub(crate) fn detectable(a: &Runs, b: &Runs) -> Option<f64> {
     let (scale, a, b) = on_scale(a, b);
-    power::detectable_shift(&a, &b).map(|shift| relative(scale, shift))
+    let interval = mann_whitney::shift(&a, &b)?;
+    let freedom = (a.len() + b.len()) as f64 - 2.0;
+    power::detectable_shift(&interval, freedom).map(|shift| relative(scale, shift))
 }
 
 /// Both groups on logarithms if each number has one, so that a shift is a ratio.
@@ -333,8 +335,11 @@ impl MetricComparison {
         judged.reason = match result {
             Err(fault) => Some(fault.to_string()),
             Ok(()) if judged.effect.is_none() => {
-                let count = pairs.len();
-                Some(format!("{count} complete pairs; it takes {MIN_PAIRS}"))
+                let complete = match pairs.len() {
+                    1 => "1 complete pair".to_owned(),
+                    count => format!("{count} complete pairs"),
+                };
+                Some(format!("{complete}; it takes {MIN_PAIRS}"))
             }
             Ok(()) => None,
         };
@@ -347,10 +352,13 @@ impl MetricComparison {
         let logs = pairs.ln();
         let scale = scale(logs.is_some());
         let judgeable = logs.unwrap_or(pairs);
-        self.effect = signed_rank::shift(&judgeable).map(|shift| effect(scale, shift));
+        let interval = signed_rank::shift(&judgeable);
+        self.effect = interval.map(|interval| effect(scale, interval));
         self.p_value = signed_rank::test(&judgeable).map(|test| test.p_value);
         self.cross_check = student::paired(&judgeable).map(|(_, shift)| effect(scale, shift));
-        self.detectable = power::detectable_paired_shift(&judgeable).map(|d| relative(scale, d));
+        self.detectable = interval
+            .and_then(|interval| power::detectable_shift(&interval, judgeable.len() as f64 - 1.0))
+            .map(|shift| relative(scale, shift));
         Ok(())
     }
 }

@@ -85,6 +85,10 @@ pub fn parse(text: &str, path: &Path) -> Result<Report, LoadError> {
         Category::Eof => format!("it is truncated: {error}"),
         _ => error.to_string(),
     };
+    if let Some(first) = text.trim_start().chars().next().filter(|c| *c != '{') {
+        let reason = format!("a report is a JSON object, and this begins with {first:?}");
+        return Err(malformed(reason));
+    }
     // The schema is read first and alone: a report of another version may differ anywhere else.
     #[derive(Deserialize)]
     struct Envelope {

@@ -8,6 +8,7 @@ use super::units::human;
 use crate::compare::{MetricComparison, Scale, Verdict};
 use crate::model::Direction;
 use crate::ratios::{ArmRatio, NoiseFloor, RowRatios};
+use crate::stats::ALPHA;
 
 /// All ratios as a table with its legend; nothing if there are none.
 #[must_use]
@@ -166,7 +167,10 @@ fn verdict(arm: &ArmRatio, floor: Option<&NoiseFloor>, style: Style) -> String {
         Err(_) => word(Verdict::Insufficient, &style),
         Ok(_) if arm.within_noise => "~ within the noise floor".to_owned(),
         Ok(comparison) => {
-            let word = word(comparison.verdict, &style);
+            let word = match chance_among_many(comparison) {
+                Some(p_value) => format!("~ (p {p_value:.3})"),
+                None => word(comparison.verdict, &style),
+            };
             match floor {
                 Some(floor) if floor.spread.is_none() => format!("{word} (no noise floor)"),
                 _ => word,
@@ -175,8 +179,17 @@ fn verdict(arm: &ArmRatio, floor: Option<&NoiseFloor>, style: Style) -> String {
     }
 }
 
+/// The p value of a ratio whose interval excludes 1 all by itself, but not among so many others.
+fn chance_among_many(comparison: &MetricComparison) -> Option<f64> {
+    let clear = comparison.effect?.is_clear();
+    comparison
+        .adjusted_p_value
+        .filter(|p_value| clear && *p_value > ALPHA)
+}
+
 fn legend(text: &mut String, rows: &[RowRatios], style: Style) {
-    let arms: usize = rows.iter().map(|row| row.arms.len()).sum();
+    let arms = || rows.iter().flat_map(|row| &row.arms);
+    let compared = || arms().filter_map(|arm| arm.result.as_ref().ok());
     let mut lines = vec![
         "ratio: arm / baseline, over pairs of runs that were neighbours in time".to_owned(),
         "detectable: the smallest change that so many pairs with such a spread show 4 times in 5"
@@ -189,11 +202,29 @@ fn legend(text: &mut String, rows: &[RowRatios], style: Style) {
                 .to_owned(),
         );
     }
-    if arms > 1 {
+    let floors = rows.iter().filter_map(|row| row.noise_floor.as_ref());
+    if floors.into_iter().any(|floor| floor.differs) {
+        lines.push(
+            "not equal: the interval of two identical arms excludes 1; once in 20 times it should"
+                .to_owned(),
+        );
+    }
+    if compared().any(|comparison| comparison.verdict == Verdict::Same) {
+        lines.push("~: no difference was found, which says little about smaller ones".to_owned());
+    }
+    let ratios = compared().filter(|c| c.p_value.is_some()).count();
+    if ratios > 1 {
         lines.push(format!(
-            "~: no difference was found; verdicts are adjusted for {} at once (Benjamini-Hochberg)",
-            count(arms, "ratio")
+            "verdicts are adjusted for {} at once (Benjamini-Hochberg)",
+            count(ratios, "ratio")
         ));
+    }
+    if compared().any(|comparison| chance_among_many(comparison).is_some()) {
+        lines.push(
+            "~ (p ...): the interval excludes 1, but among so many ratios one in 20 does so by \
+             chance; more pairs tell"
+                .to_owned(),
+        );
     }
     for line in lines {
         text.push_str(&style.faint(&line));
@@ -253,6 +284,28 @@ mod tests {
         for line in table {
             assert!(line.chars().count() <= 92, "{line}");
         }
+    }
+
+    #[test]
+    fn chance_among_many_ratios_is_told_apart_from_no_difference() {
+        let mut one = arm("new", 1.2, 0.01);
+        let comparison = one.result.as_mut().expect("compared");
+        comparison.adjusted_p_value = Some(0.0625);
+        comparison.conclude(false);
+        let rows = [RowRatios {
+            row: "rr".to_owned(),
+            point: String::new(),
+            metric: "round_trip_ns p50".to_owned(),
+            baseline: "old".to_owned(),
+            noise_floor: None,
+            arms: vec![one],
+        }];
+        let text = ratios(&rows, &Style::PLAIN);
+        assert!(
+            text.contains("~ (p 0.062)") || text.contains("~ (p 0.063)"),
+            "{text}"
+        );
+        assert!(text.contains("more pairs tell"), "{text}");
     }
 
     #[test]
