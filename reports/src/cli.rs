@@ -49,6 +49,17 @@ fn complain_of_all(faults: &[impl Display]) {
     }
 }
 
+/// Says again, below all that was shown, that something is not in it: that decides the exit code.
+fn say_incomplete(faulty: usize) {
+    match faulty {
+        0 => {}
+        1 => complain("incomplete: what is named above could not be read"),
+        faulty => complain(format!(
+            "incomplete: {faulty} files could not be read, as said above"
+        )),
+    }
+}
+
 /// Says on standard error what is wrong; files and what they hold may bear any name.
 fn complain(fault: impl Display) {
     eprintln!("reports: {}", visible_lines(&fault.to_string()));

@@ -22,8 +22,8 @@ mod path;
 
 pub use environment::{Axis, Class, Difference};
 pub use gate::{Gate, GateError};
+pub(crate) use judge::MIN_RUNS;
 pub use judge::{Effect, MetricComparison, Scale, Side, Verdict};
-pub(crate) use judge::{MIN_RUNS, detectable};
 pub use matching::{Blocked, LeftOut};
 
 use crate::model::Report;
@@ -131,7 +131,7 @@ pub enum CompareError {
         /// The axis.
         axis: String,
     },
-    /// One run stands on both sides.
+    /// A side has no run that the other has not.
     #[error(
         "run {run} is in both A and B: a run compared with itself tells nothing; give each run to \
          one side"
@@ -147,11 +147,12 @@ pub enum CompareError {
 /// # Errors
 /// [`CompareError`]. What concerns some cases only is in the [`Comparison`] instead.
 pub fn compare(a: &[Report], b: &[Report], options: &Options) -> Result<Comparison, CompareError> {
-    let ids: BTreeSet<&str> = a.iter().map(|report| report.run.id.as_str()).collect();
-    if let Some(both) = b.iter().find(|report| ids.contains(report.run.id.as_str())) {
-        return Err(CompareError::OnBothSides {
-            run: both.run.id.clone(),
-        });
+    let [of_a, of_b] = [a, b].map(|side| -> BTreeSet<&str> {
+        side.iter().map(|report| report.run.id.as_str()).collect()
+    });
+    let shared: BTreeSet<&str> = of_a.intersection(&of_b).copied().collect();
+    if !shared.is_empty() {
+        return without_shared(a, b, &shared, options);
     }
     let environments = Environments::of(a, b);
     let matched = matching::match_cases(a, b, &options.axes);
@@ -209,6 +210,40 @@ pub fn compare(a: &[Report], b: &[Report], options: &Options) -> Result<Comparis
         cases,
         status,
     })
+}
+
+/// Compares what is left without the runs that stand on both sides, which belong to neither. That
+/// cannot pass: what was meant to be compared was something else.
+fn without_shared(
+    a: &[Report],
+    b: &[Report],
+    shared: &BTreeSet<&str>,
+    options: &Options,
+) -> Result<Comparison, CompareError> {
+    let is_shared = |report: &Report| shared.contains(report.run.id.as_str());
+    let [kept_a, kept_b] = [a, b].map(|side| -> Vec<Report> {
+        let kept = side.iter().filter(|report| !is_shared(report));
+        kept.cloned().collect()
+    });
+    if let Some(run) = shared.first()
+        && (kept_a.is_empty() || kept_b.is_empty())
+    {
+        return Err(CompareError::OnBothSides {
+            run: (*run).to_owned(),
+        });
+    }
+    let mut comparison = compare(&kept_a, &kept_b, options)?;
+    for group in [&mut comparison.a, &mut comparison.b] {
+        group.left_out.extend(shared.iter().map(|run| LeftOut {
+            run: (*run).to_owned(),
+            case: "every case".to_owned(),
+            why: "the run is in both A and B and belongs to neither".to_owned(),
+        }));
+    }
+    if comparison.status == Status::Pass {
+        comparison.status = Status::Insufficient;
+    }
+    Ok(comparison)
 }
 
 /// Adjusts the p values of all metrics together and lets them, the confounders and the gate speak.

@@ -1,7 +1,7 @@
 //! `reports compare`.
 
 use super::export::Place;
-use super::{complain, complain_of_all};
+use super::{complain, complain_of_all, say_incomplete};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use reports::compare::gate::Threshold;
@@ -181,23 +181,18 @@ pub(crate) fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
     };
     place.put(text)?;
     notes.iter().for_each(complain);
+    if !args.arms.is_empty() && comparison.cases.is_empty() && comparison.blocked.is_empty() {
+        complain(
+            "note: these arms have no case in common, as programs of different suites: `reports \
+             compare DIR` sets them against each other by the metric that their row names",
+        );
+    }
     say_incomplete(faulty);
     let status = match comparison.status {
         Status::Pass if faulty > 0 => Status::Insufficient,
         status => status,
     };
     Ok(ExitCode::from(status.exit_code()))
-}
-
-/// Says again, below all that was compared, that something is not in it: that decides the exit code.
-fn say_incomplete(faulty: usize) {
-    match faulty {
-        0 => {}
-        1 => complain("incomplete: one path named above could not be read"),
-        faulty => complain(format!(
-            "incomplete: {faulty} files could not be read, as said above"
-        )),
-    }
 }
 
 /// A misspelt metric would gate nothing.

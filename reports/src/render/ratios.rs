@@ -3,12 +3,15 @@
 use super::compare::{count, detectable, percent, word};
 use super::grid::{Alignment, Grid};
 use super::terminal::Style;
-use super::text::visible;
+use super::text::{folded, visible};
 use super::units::human;
 use crate::compare::{MetricComparison, Scale, Verdict};
 use crate::model::Direction;
 use crate::ratios::{ArmRatio, NoiseFloor, RowRatios};
 use crate::stats::ALPHA;
+
+/// The columns that a narrow terminal does without: what could have been seen, and how many pairs.
+const DISPENSABLE: [usize; 2] = [5, 4];
 
 /// All ratios as a table with its legend; nothing if there are none.
 #[must_use]
@@ -40,19 +43,21 @@ pub fn ratios(rows: &[RowRatios], style: &Style) -> String {
             notes.extend(reason(arm).map(|reason| format!("{} {}: {reason}", row.row, arm.arm)));
         }
     }
-    let mut text = sheet.finish(*style);
-    legend(&mut text, rows, *style);
+    let mut text = sheet.fitted(*style, &DISPENSABLE).finish(*style);
+    let mut prose = String::new();
+    legend(&mut prose, rows, *style);
     for note in notes {
-        text.push_str(&format!(
+        prose.push_str(&format!(
             "{} {}\n",
             style.doubtful("no ratio:"),
             visible(&note)
         ));
     }
-    text
+    text.push_str(&folded(&prose, style.width));
+    style.finish(text)
 }
 
-fn heading(sheet: &mut Grid, row: &RowRatios, style: Style) {
+fn heading(sheet: &mut Grid<'_>, row: &RowRatios, style: Style) {
     let known = row
         .arms
         .iter()
@@ -70,7 +75,7 @@ fn heading(sheet: &mut Grid, row: &RowRatios, style: Style) {
 }
 
 /// The baseline's own line: its median over the pairs of the first arm that has some.
-fn baseline(sheet: &mut Grid, row: &RowRatios) {
+fn baseline(sheet: &mut Grid<'_>, row: &RowRatios) {
     let arms = row
         .arms
         .iter()
@@ -86,7 +91,7 @@ fn baseline(sheet: &mut Grid, row: &RowRatios) {
     sheet.row([name, median, empty(), empty(), empty(), empty(), empty()]);
 }
 
-fn noise_floor(sheet: &mut Grid, floor: &NoiseFloor, style: Style, notes: &mut Vec<String>) {
+fn noise_floor(sheet: &mut Grid<'_>, floor: &NoiseFloor, style: Style, notes: &mut Vec<String>) {
     let spread = floor.spread.map(|spread| match scale(&floor.ratio) {
         Some((Scale::Difference, comparison)) => human(spread, comparison.unit),
         _ => percent(spread),
@@ -118,7 +123,7 @@ fn reason(arm: &ArmRatio) -> Option<String> {
     }
 }
 
-fn line(sheet: &mut Grid, arm: &ArmRatio, detectable: String, verdict: String) {
+fn line(sheet: &mut Grid<'_>, arm: &ArmRatio, detectable: String, verdict: String) {
     let absent = || "n/a".to_owned();
     let comparison = arm.result.as_ref().ok();
     let median = comparison.and_then(|c| Some(human(c.b.median?, c.unit)));
@@ -280,9 +285,12 @@ mod tests {
         ] {
             assert!(flat.contains(expected), "{expected:?}:\n{text}");
         }
-        let table = text.lines().take_while(|line| !line.starts_with("ratio:"));
-        for line in table {
-            assert!(line.chars().count() <= 92, "{line}");
+        let narrow = Style {
+            width: Some(80),
+            ..Style::PLAIN
+        };
+        for line in ratios(&rows, &narrow).lines() {
+            assert!(line.chars().count() <= 80, "{line}");
         }
     }
 
