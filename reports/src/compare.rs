@@ -52,6 +52,10 @@ pub struct Comparison {
     pub b: Group,
     /// What differs between the environments, what matters most first.
     pub environment: Vec<Difference>,
+    /// Why not even processor and kernel are known on either side, as of imported results: then no
+    /// difference says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown_environment: Option<String>,
     /// Cases that cannot be compared, and why.
     pub blocked: Vec<Blocked>,
     /// The compared cases, in the order in which A names them.
@@ -206,6 +210,7 @@ pub fn compare(a: &[Report], b: &[Report], options: &Options) -> Result<Comparis
         a: group_a,
         b: group_b,
         environment,
+        unknown_environment: environments.unknown(),
         blocked,
         cases,
         status,

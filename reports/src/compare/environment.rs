@@ -185,6 +185,21 @@ impl Environments {
             .any(|field| axis.covers(field))
     }
 
+    /// Why no run knows its processor and its kernel; `None` if some run knows one of them.
+    pub(super) fn unknown(&self) -> Option<String> {
+        let mut reason = None;
+        for side in &self.sides {
+            for field in ["cpu.model", "kernel.release"] {
+                let values = side.get(field)?;
+                if !values.iter().all(|value| is_unknown(value)) {
+                    return None;
+                }
+                reason = reason.or(values.first());
+            }
+        }
+        Some(reason?.strip_prefix(UNAVAILABLE)?.to_owned())
+    }
+
     /// Every field whose values differ, confounders first.
     pub(super) fn differences(&self, axes: &[Axis]) -> Vec<Difference> {
         let [a, b] = &self.sides;

@@ -235,6 +235,30 @@ fn a_run_on_both_sides_is_refused() {
 }
 
 #[test]
+fn hosts_of_which_nothing_is_known_are_not_called_equal() {
+    let unknown = |mut reports: Vec<Report>| {
+        for report in &mut reports {
+            report.hosts = vec![crate::host::Host::unknown("imported", "fio does not say")];
+        }
+        reports
+    };
+    let (a, b) = (unknown(runs(6, 1e4)), unknown(runs(6, 1e4)));
+    let comparison = compared(&a, &b, &Options::default());
+    assert_eq!(
+        comparison.unknown_environment.as_deref(),
+        Some("fio does not say")
+    );
+    let style = crate::render::terminal::Style::PLAIN;
+    let text = crate::render::compare::comparison(&comparison, &style);
+    assert!(
+        text.contains("environment: unknown on both sides"),
+        "{text}"
+    );
+    let known = compared(&runs(6, 1e4), &runs(6, 1e4), &Options::default());
+    assert_eq!(known.unknown_environment, None);
+}
+
+#[test]
 fn a_run_among_others_on_both_sides_belongs_to_neither() {
     let (a, mut b) = (runs(6, 1e4), runs(6, 2e4));
     b.push(a[0].clone());

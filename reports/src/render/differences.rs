@@ -23,12 +23,18 @@ pub(super) fn environment(text: &mut String, comparison: &Comparison, style: &St
     let confounders = of_class(Class::Confounder);
     let declared = of_class(Class::Declared);
     let uncounted = of_class(Class::NotCounted);
-    let of_cases = |kind: fn(&CaseComparison) -> &[Difference]| of_cases(comparison, kind);
-    let confounders_of_cases = of_cases(|case| &case.confounders);
-    let declared_of_cases = of_cases(|case| &case.under_study);
+    let confounders_of_cases = of_cases(comparison);
+    let declared_of_cases = with_cases(comparison, |case| &case.under_study);
     let lists = [&confounders_of_cases, &declared_of_cases];
     let none_of_cases = lists.iter().all(|list| list.is_empty());
-    if confounders.is_empty() && declared.is_empty() && none_of_cases {
+    if let Some(reason) = &comparison.unknown_environment {
+        let mark = style.doubtful("environment:");
+        let reason = visible(reason);
+        let _ = writeln!(
+            text,
+            "{mark} unknown on both sides, so it may differ: {reason}"
+        );
+    } else if confounders.is_empty() && declared.is_empty() && none_of_cases {
         let _ = writeln!(text, "environment: no difference that counts");
     }
     lines(text, &style.doubtful("confounder:"), &confounders, "");
@@ -60,8 +66,13 @@ fn of_some_cases(text: &mut String, mark: &str, found: Vec<(&Difference, Vec<Str
     }
 }
 
-/// Differences of what was really used, each once with the cases that have it.
-fn of_cases(
+/// Differences of what was really used that may explain a result, each once with the cases that
+/// have it.
+fn of_cases(comparison: &Comparison) -> Vec<(&Difference, Vec<String>)> {
+    with_cases(comparison, |case| &case.confounders)
+}
+
+fn with_cases(
     comparison: &Comparison,
     kind: fn(&CaseComparison) -> &[Difference],
 ) -> Vec<(&Difference, Vec<String>)> {
