@@ -22,7 +22,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run a suite: each row a command, each repetition a fresh process, rows taking turns
-    #[command(after_help = cli::run::HELP)]
+    #[command(after_help = cli::run::help())]
     Run(cli::run::RunArgs),
     /// Show reports: one as blocks, several as a table of medians with intervals over runs
     #[command(after_help = cli::READING_HELP)]

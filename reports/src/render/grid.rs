@@ -63,6 +63,11 @@ impl<'a> Grid<'a> {
         self
     }
 
+    /// Whether there is, or still is, a column of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.columns.iter().any(|(column, _)| *column == name)
+    }
+
     fn drop_column(&mut self, column: usize) {
         self.columns.remove(column);
         for line in &mut self.lines {

@@ -10,6 +10,8 @@ use crate::model::Direction;
 use crate::ratios::{ArmRatio, NoiseFloor, RowRatios};
 use crate::stats::ALPHA;
 
+const DETECTABLE: &str = "detectable";
+
 /// The columns that a narrow terminal does without: what could have been seen, and how many pairs.
 const DISPENSABLE: [usize; 2] = [5, 4];
 
@@ -26,7 +28,7 @@ pub fn ratios(rows: &[RowRatios], style: &Style) -> String {
         ("ratio", Right),
         ("95 % interval", Right),
         ("pairs", Right),
-        ("detectable", Right),
+        (DETECTABLE, Right),
         ("verdict", Left),
     ]);
     let mut notes = Vec::new();
@@ -43,9 +45,10 @@ pub fn ratios(rows: &[RowRatios], style: &Style) -> String {
             notes.extend(reason(arm).map(|reason| format!("{} {}: {reason}", row.row, arm.arm)));
         }
     }
-    let mut text = sheet.fitted(*style, &DISPENSABLE).finish(*style);
+    let sheet = sheet.fitted(*style, &DISPENSABLE);
     let mut prose = String::new();
-    legend(&mut prose, rows, *style);
+    legend(&mut prose, rows, sheet.has(DETECTABLE), *style);
+    let mut text = sheet.finish(*style);
     for note in notes {
         prose.push_str(&format!(
             "{} {}\n",
@@ -192,14 +195,18 @@ fn chance_among_many(comparison: &MetricComparison) -> Option<f64> {
         .filter(|p_value| clear && *p_value > ALPHA)
 }
 
-fn legend(text: &mut String, rows: &[RowRatios], style: Style) {
+fn legend(text: &mut String, rows: &[RowRatios], has_detectable: bool, style: Style) {
     let arms = || rows.iter().flat_map(|row| &row.arms);
     let compared = || arms().filter_map(|arm| arm.result.as_ref().ok());
-    let mut lines = vec![
-        "ratio: arm / baseline, over pairs of runs that were neighbours in time".to_owned(),
-        "detectable: the smallest change that so many pairs with such a spread show 4 times in 5"
-            .to_owned(),
-    ];
+    let mut lines =
+        vec!["ratio: arm / baseline, over pairs of runs that were neighbours in time".to_owned()];
+    if has_detectable {
+        lines.push(
+            "detectable: the smallest change that so many pairs with such a spread show 4 times \
+             in 5"
+                .to_owned(),
+        );
+    }
     if rows.iter().any(|row| row.noise_floor.is_some()) {
         lines.push(
             "noise floor: how far a second, identical run of the baseline may be from it; no \
