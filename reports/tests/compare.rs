@@ -90,7 +90,7 @@ fn every_exit_code_is_reached_and_the_text_says_why() {
     let (code, out, err) = compare(dir, &["old", "--", "new", "broken.json"]);
     assert_eq!(code, Some(4));
     assert!(
-        err.contains("broken.json") && out.contains("worse"),
+        err.contains("broken.json") && err.contains("incomplete") && out.contains("worse"),
         "{err}"
     );
     let json = compare(dir, &["old", "new", "--json"]).1;
