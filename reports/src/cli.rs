@@ -13,10 +13,12 @@ pub(crate) mod validate;
 
 use reports::model::{self, Report};
 use reports::program;
+use reports::ratios::{self, RowRatios};
 use reports::render::text::visible_lines;
+use reports::suite::{Plan, Recorded};
 use reports::summary::tally;
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The exit codes of commands that only read reports.
@@ -58,6 +60,19 @@ fn say_incomplete(faulty: usize) {
             "incomplete: {faulty} files could not be read, as said above"
         )),
     }
+}
+
+/// The ratios of the arms of the session in a folder; none if it holds no session.
+fn ratios_of(folder: &Path, reports: &[Report]) -> Result<Vec<RowRatios>, String> {
+    let Some(recorded) = Recorded::load(folder)? else {
+        return Ok(Vec::new());
+    };
+    let suite = recorded.suite()?;
+    Ok(ratios::of(
+        &suite,
+        &Plan::new(&suite, recorded.seed),
+        reports,
+    ))
 }
 
 /// Says on standard error what is wrong; files and what they hold may bear any name.

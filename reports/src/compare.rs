@@ -24,6 +24,7 @@ pub use environment::{Axis, Class, Difference};
 pub use gate::{Gate, GateError};
 pub(crate) use judge::MIN_RUNS;
 pub use judge::{Effect, MetricComparison, Scale, Side, Verdict};
+pub(crate) use matching::field_of;
 pub use matching::{Blocked, LeftOut};
 
 use crate::model::Report;

@@ -62,6 +62,7 @@ fn case(name: &str, latency_ns: f64) -> Case {
             p50_ns: Some(latency_ns),
             p99_ns: None,
             max_ns: None,
+            flags: Vec::new(),
         }],
         matrices: Vec::new(),
         counters: Vec::new(),

@@ -19,7 +19,6 @@ mod grid;
 mod sheet;
 mod spark;
 mod style;
-mod svg;
 mod sweep;
 
 #[cfg(test)]

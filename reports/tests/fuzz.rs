@@ -89,7 +89,7 @@ fn strange(random: &mut fastrand::Rng) -> Value {
 fn read_everything(reports: &[Report]) {
     let cases = summarise(reports);
     let _ = table::summary(&cases, table::Depth::Everything, &Style::PLAIN);
-    let _ = render::html::page("fuzz", reports, &cases);
+    let _ = render::html::Page::of_runs("fuzz", reports).render();
     for report in reports {
         let _ = render::terminal::report(report, &Style::PLAIN);
         let again = model::parse(&model::to_json(report), Path::new("again"));

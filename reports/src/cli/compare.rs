@@ -1,7 +1,7 @@
 //! `reports compare`.
 
 use super::export::Place;
-use super::{complain, complain_of_all, say_incomplete};
+use super::{complain, complain_of_all, ratios_of, say_incomplete};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use reports::compare::gate::Threshold;
@@ -12,8 +12,9 @@ use reports::model::{self, Report};
 use reports::program::{self, Usage};
 use reports::ratios;
 use reports::render::export::{self, Format};
+use reports::render::html::Page;
 use reports::render::{compare as render, ratios as render_ratios, terminal::Style};
-use reports::suite::{Plan, Recorded};
+use reports::suite::Recorded;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -65,6 +66,9 @@ pub(crate) struct CompareArgs {
     /// Write to FILE instead of standard output
     #[arg(short, long, value_name = "FILE", requires = "format")]
     output: Option<PathBuf>,
+    /// Write a page too: the verdict, what differs, a forest plot, both sides' distributions
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// A format that has a place for comparisons.
@@ -149,7 +153,7 @@ pub(crate) fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
         notes,
         faulty,
     } = match args.wish()? {
-        Wish::Session(folder) => return of_session(folder, args.json),
+        Wish::Session(folder) => return of_session(folder, &args),
         Wish::Groups(groups) => Sides::of_groups(groups),
         Wish::Arms(paths, arms) => {
             let sides = Sides::of_arms(paths, arms)?;
@@ -186,6 +190,12 @@ pub(crate) fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
         }
         None => render::comparison(&comparison, &Style::of_stdout()),
     };
+    if let Some(path) = &args.html {
+        let title = format!("{} against {}", comparison.b.name, comparison.a.name);
+        let [a, b] = &sides;
+        let page = Page::of_comparison(&title, [a, b], &comparison, &options.axes);
+        model::write(path, &page.render()).context("cannot write the page")?;
+    }
     place.put(text)?;
     notes.iter().for_each(complain);
     if !args.arms.is_empty() && comparison.cases.is_empty() && comparison.blocked.is_empty() {
@@ -281,19 +291,21 @@ fn unfinished(folder: &Path) -> Option<String> {
 }
 
 /// The ratios of a session's arms, as `reports run` prints them at its end.
-fn of_session(folder: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let fault = |fault: String| Usage(format!("{}: {fault}", folder.display()));
-    let recorded = Recorded::load(folder).map_err(Usage)?;
-    let recorded = recorded.ok_or_else(|| fault("it holds no session".to_owned()))?;
-    let suite = recorded.suite().map_err(fault)?;
+fn of_session(folder: &Path, args: &CompareArgs) -> anyhow::Result<ExitCode> {
     let (reports, faulty) = load(&[folder.to_owned()]);
-    let ratios = ratios::of(&suite, &Plan::new(&suite, recorded.seed), &reports);
+    let fault = |fault: String| Usage(format!("{}: {fault}", folder.display()));
+    let ratios = ratios_of(folder, &reports).map_err(fault)?;
     if ratios.is_empty() {
         let what = "its rows have no arms with results: compare it with another path, as in \
                     reports compare before/ after/";
         return Err(fault(what.to_owned()).into());
     }
-    let text = if json {
+    if let Some(path) = &args.html {
+        let title = folder.display().to_string();
+        let page = Page::of_runs(&title, &reports).with_ratios(&ratios);
+        model::write(path, &page.render()).context("cannot write the page")?;
+    }
+    let text = if args.json {
         let json = serde_json::to_string_pretty(&ratios);
         json.context("cannot serialise the ratios")? + "\n"
     } else {

@@ -1,12 +1,11 @@
 //! `reports html`.
 
-use super::load;
+use super::{complain, load, ratios_of};
 use anyhow::Context;
 use clap::Args;
 use reports::model;
 use reports::program;
-use reports::render::html;
-use reports::summary;
+use reports::render::html::Page;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -22,19 +21,17 @@ pub(crate) struct HtmlArgs {
 
 pub(crate) fn run(args: &HtmlArgs) -> anyhow::Result<ExitCode> {
     let (reports, code) = load(&args.paths)?;
-    let cases = summary::summarise(&reports);
-    let title = reports
-        .iter()
-        .find_map(|report| {
-            report
-                .run
-                .session
-                .as_ref()
-                .map(|session| session.suite.clone())
-        })
-        .unwrap_or_else(|| "benchmark report".to_owned());
-    model::write(&args.output, &html::page(&title, &reports, &cases))
-        .context("cannot write the page")?;
+    let mut sessions = reports.iter().filter_map(|r| r.run.session.as_ref());
+    let title = sessions.next().map_or("benchmark report", |s| &s.suite);
+    let ratios = match args.paths.as_slice() {
+        [folder] if folder.is_dir() => ratios_of(folder, &reports).unwrap_or_else(|fault| {
+            complain(format!("{}: no ratios: {fault}", folder.display()));
+            Vec::new()
+        }),
+        _ => Vec::new(),
+    };
+    let page = Page::of_runs(title, &reports).with_ratios(&ratios);
+    model::write(&args.output, &page.render()).context("cannot write the page")?;
     program::print(&format!("{}\n", args.output.display()))?;
     Ok(code)
 }

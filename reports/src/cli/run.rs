@@ -5,7 +5,7 @@ use anyhow::Context;
 use clap::Args;
 use reports::model::Report;
 use reports::program::{self, Usage};
-use reports::render::html;
+use reports::render::html::Page;
 use reports::render::progress::SuiteProgress;
 use reports::render::table::{self, Depth};
 use reports::render::terminal::Style;
@@ -175,10 +175,10 @@ fn conclude(
     let style = Style::of_stdout();
     let cases = summary::summarise(&ran.reports);
     let page = args.out.join("report.html");
-    model::write(&page, &html::page(&suite.name, &ran.reports, &cases))
-        .context("cannot write the page")?;
-    let mut text = table::summary(&cases, Depth::Headlines, &style);
     let ratios = ratios::of(suite, plan, &ran.reports);
+    let shown = Page::of_runs(&suite.name, &ran.reports).with_ratios(&ratios);
+    model::write(&page, &shown.render()).context("cannot write the page")?;
+    let mut text = table::summary(&cases, Depth::Headlines, &style);
     if !ratios.is_empty() {
         text.push('\n');
         text.push_str(&render::ratios::ratios(&ratios, &style));

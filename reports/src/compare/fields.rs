@@ -120,6 +120,17 @@ pub(crate) fn of_report(report: &Report) -> Fields {
     surroundings.distinct.into_iter().flatten().collect()
 }
 
+/// The fields of one host alone.
+pub(crate) fn of_host(host: &Host) -> Fields {
+    let mut fields = Fields::new();
+    flatten(
+        "",
+        &serde_json::to_value(host).unwrap_or_default(),
+        &mut fields,
+    );
+    fields
+}
+
 /// What was taken apart already.
 #[derive(Default)]
 struct Known {

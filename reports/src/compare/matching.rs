@@ -149,7 +149,8 @@ fn partners<'a>(a: Bucket<'a>, b: Option<Bucket<'a>>) -> (Together<'a>, Alone<'a
     (together, alone)
 }
 
-pub(super) fn field_of(param: &str) -> String {
+/// The path of a parameter, as axes name it.
+pub(crate) fn field_of(param: &str) -> String {
     super::path::below("params", param)
 }
 

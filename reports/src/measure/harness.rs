@@ -270,6 +270,8 @@ struct Collector {
     latencies: Histogram<u64>,
     intervals: Vec<Interval>,
     opened: Option<Ticks>,
+    /// As of the end of the last slice.
+    watch: Watch,
 }
 
 /// A slice that some threads have not delivered yet.
@@ -290,6 +292,7 @@ impl Collector {
             latencies: new_histogram(),
             intervals: Vec::new(),
             opened: None,
+            watch: Watch::start(),
         }
     }
 
@@ -307,6 +310,7 @@ impl Collector {
         clock: Clock,
         observer: &dyn Observer,
     ) {
+        self.watch = Watch::start();
         for (thread, slice) in slices {
             let index = slice.index;
             self.take((thread, slice));
@@ -362,9 +366,17 @@ impl Collector {
             p50_ns: quantile(0.5),
             p99_ns: quantile(0.99),
             max_ns: partial.latencies.as_ref().map(|h| h.max() as f64),
+            flags: self.held_back(),
         };
         observer.event(&Event::Interval(&interval));
         self.intervals.push(interval);
+    }
+
+    /// What held the machine back since the slice before.
+    fn held_back(&mut self) -> Vec<String> {
+        let now = Watch::start();
+        let flags = std::mem::replace(&mut self.watch, now.clone()).until(&now);
+        flags.into_iter().map(|(code, _)| code.to_owned()).collect()
     }
 }
 

@@ -75,7 +75,7 @@ const STEAL_LIMIT: f64 = 0.01;
 
 /// Readings at the start of a run, to be compared with those at its end. The harness takes them
 /// itself; a program with a driver of its own (MPI kernels) takes them on every node.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Watch {
     stat: Result<[f64; 8], String>,
     throttled: Result<f64, String>,
@@ -91,31 +91,40 @@ impl Watch {
         }
     }
 
-    /// Counters before and after, and flags for what disturbed the run.
-    #[must_use]
-    pub fn stop(self) -> (Vec<Counter>, Validity) {
-        let mut validity = Validity::default();
-        let after = Self::start();
+    /// What held the machine back from this reading to a later one: flags' codes and evidence.
+    pub(super) fn until(&self, after: &Self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
         if let (Ok(before), Ok(after)) = (&self.stat, &after.stat) {
             let total: f64 = after.iter().sum::<f64>() - before.iter().sum::<f64>();
             let stolen = (after[STEAL] - before[STEAL]) / total.max(1.0);
             if stolen > STEAL_LIMIT {
+                let (stolen, limit) = (stolen * 100.0, STEAL_LIMIT * 100.0);
                 let evidence = format!(
-                    "the hypervisor took {:.1} % of the CPU time (limit {:.0} %)",
-                    stolen * 100.0,
-                    STEAL_LIMIT * 100.0
+                    "the hypervisor took {stolen:.1} % of the CPU time (limit {limit:.0} %)"
                 );
-                validity.flag(Severity::Degraded, "cpu_steal", evidence);
+                found.push(("cpu_steal", evidence));
             }
         }
         if let (Ok(before), Ok(after)) = (&self.throttled, &after.throttled)
             && after > before
         {
+            let seconds = (after - before) / 1e6;
             let evidence = format!(
-                "the cgroup's CPU quota held the run back for {:.3} s (summed over its threads)",
-                (after - before) / 1e6
+                "the cgroup's CPU quota held the run back for {seconds:.3} s (summed over its \
+                 threads)"
             );
-            validity.flag(Severity::Degraded, "cgroup_throttled", evidence);
+            found.push(("cgroup_throttled", evidence));
+        }
+        found
+    }
+
+    /// Counters before and after, and flags for what disturbed the run.
+    #[must_use]
+    pub fn stop(self) -> (Vec<Counter>, Validity) {
+        let mut validity = Validity::default();
+        let after = Self::start();
+        for (code, evidence) in self.until(&after) {
+            validity.flag(Severity::Degraded, code, evidence);
         }
         let of = |stat: &Result<[f64; 8], String>, field: usize| {
             Fact::of(stat.as_ref().map(|times| times[field]))

@@ -293,6 +293,10 @@ pub struct Interval {
     /// Largest latency of the slice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_ns: Option<f64>,
+    /// What held the machine back during the slice, by the codes of flags: `cpu_steal`,
+    /// `cgroup_throttled`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
 }
 
 /// One metric between every pair of nodes or ranks.

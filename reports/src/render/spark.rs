@@ -144,6 +144,7 @@ mod tests {
             p50_ns: None,
             p99_ns: None,
             max_ns: None,
+            flags: Vec::new(),
         };
         let slices: Vec<_> = (0..100).map(|i| slice(i, u64::from(i))).collect();
         let rates = rates(&slices, 40);

@@ -69,6 +69,31 @@ impl Axis {
         }
     }
 
+    /// An axis close around `values`, for what varies by little. It is at least two percent long,
+    /// so that tiny differences do not look large.
+    pub(super) fn around(
+        label: &str,
+        values: impl Iterator<Item = f64>,
+        format: impl Fn(f64) -> String,
+    ) -> Self {
+        let (low, high) = values
+            .filter(|value| value.is_finite())
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+                (low.min(value), high.max(value))
+            });
+        let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
+        let least = low.abs().max(high.abs()) * 0.01;
+        let pad = if high - low < 2.0 * least { least } else { 0.0 };
+        let ticks = linear_ticks(low - pad, high + pad);
+        Self {
+            label: label.to_owned(),
+            scale: Scale::Linear,
+            low: ticks.first().copied().unwrap_or(low),
+            high: ticks.last().copied().unwrap_or(high),
+            ticks: ticks.into_iter().map(|tick| (tick, format(tick))).collect(),
+        }
+    }
+
     /// A logarithmic axis for sizes in bytes, labelled at powers of two: at most nine of them.
     pub(super) fn of_sizes(label: &str, sizes: impl Iterator<Item = f64>) -> Self {
         let powers = sizes.filter(|size| *size >= 1.0).map(f64::log2);
@@ -162,6 +187,10 @@ pub(super) enum Mark {
     Line,
     /// A dot at each point.
     Dots,
+    /// An area, whose points go along its upper edge and back along the lower one.
+    Band,
+    /// A triangle at each point: something held the run back, or speaks against it.
+    Warning,
 }
 
 /// Points of one kind.
@@ -177,28 +206,61 @@ pub(super) struct Series {
     pub(super) points: Vec<(f64, f64)>,
 }
 
-/// A plot with its axes and, for several series, a legend. `title` is what a screen reader says.
-pub(super) fn plot(title: &str, x: &Axis, y: &Axis, series: &[Series]) -> Markup {
-    let mut legend: Vec<(&str, usize)> = Vec::new();
+/// What a plot shows, as a table: for those who cannot see it, and for the pointer that asks what
+/// stands where.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Data {
+    /// The columns' names; the first one is that of the rows' own headings.
+    pub(super) columns: Vec<String>,
+    /// The rows, each with its place on the x axis.
+    pub(super) rows: Vec<(f64, Vec<String>)>,
+}
+
+/// A plot with its axes, its legend and the table behind it. `title` is what a screen reader says.
+pub(super) fn plot(title: &str, x: &Axis, y: &Axis, series: &[Series], data: &Data) -> Markup {
+    let mut legend: Vec<(&str, usize, bool)> = Vec::new();
     for one in series {
-        if !legend.contains(&(one.name.as_str(), one.color)) {
-            legend.push((&one.name, one.color));
+        let entry = (one.name.as_str(), one.color, one.mark == Mark::Warning);
+        if !legend.contains(&entry) {
+            legend.push(entry);
         }
     }
+    let (top, bottom) = (MARGIN.2, HEIGHT - MARGIN.3);
     html! {
-        figure {
+        figure .plot {
             svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(title) {
-                title { (title) }
                 (grid(x, y))
                 @for one in series { (draw(one, x, y)) }
+                line .cursor x1="-9" x2="-9" y1=(top) y2=(bottom) {}
             }
             @if legend.len() > 1 {
                 figcaption {
-                    @for (name, color) in legend {
-                        span class=(format!("key c{}", color % COLORS)) { (name) } " "
+                    @for (name, color, warning) in legend {
+                        @let kind = if warning { "warns" } else { "key" };
+                        span class=(format!("{kind} c{}", color % COLORS)) { (name) } " "
                     }
                 }
             }
+            (behind(data, x))
+        }
+    }
+}
+
+/// The table behind a plot.
+fn behind(data: &Data, x: &Axis) -> Markup {
+    html! {
+        details .data {
+            summary { "Data" }
+            div .scroll tabindex="0" { table {
+                thead { tr { @for name in &data.columns { th scope="col" { (name) } } } }
+                tbody { @for (place, cells) in &data.rows {
+                    tr data-x=(num(across(x, *place))) {
+                        @for (index, cell) in cells.iter().enumerate() {
+                            @if index == 0 { th scope="row" { (cell) } } @else { td { (cell) } }
+                        }
+                    }
+                } }
+            } }
         }
     }
 }
@@ -243,35 +305,63 @@ fn draw(series: &Series, x: &Axis, y: &Axis) -> Markup {
             let points: Vec<String> = places.map(|(a, b)| format!("{a},{b}")).collect();
             html! { polyline class=(format!("line {color}")) points=(points.join(" ")) {} }
         }
-        Mark::Dots => html! {
-            @for (a, b) in places { circle class=(format!("dot {color}")) cx=(a) cy=(b) r="2.6" {} }
-        },
+        Mark::Band => {
+            let points: Vec<String> = places.map(|(a, b)| format!("{a},{b}")).collect();
+            html! { polygon class=(format!("area {color}")) points=(points.join(" ")) {} }
+        }
+        // A line of no length with round ends is a dot: thousands of them are one short element.
+        Mark::Dots => {
+            let dots: String = places.map(|(a, b)| format!("M{a} {b}h0")).collect();
+            html! { path class=(format!("dots {color}")) d=(dots) {} }
+        }
+        Mark::Warning => {
+            let marks: String = places
+                .map(|(a, b)| format!("M{a} {b}m-5 4h10l-5 -9z"))
+                .collect();
+            html! { path class=(format!("warning {color}")) d=(marks) {} }
+        }
     }
 }
 
 /// A number with one decimal: a tenth of a pixel is enough and keeps pages small.
-fn num(value: f64) -> String {
+pub(super) fn num(value: f64) -> String {
     format!("{value:.1}")
 }
 
-/// Runs as dots along a line, the median as a bar and its interval as a band.
-pub(super) fn strip(values: &[f64], median: f64, interval: Option<(f64, f64)>) -> Markup {
-    const LENGTH: f64 = 140.0;
-    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    // At least one percent across, so that tiny differences do not look large.
+/// The ends of a strip that holds these values: at least one percent apart.
+pub(super) fn strip_ends(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+        (low.min(value), high.max(value))
+    });
+    if low > high {
+        return (0.0, 1.0);
+    }
     let pad = ((high - low) * 0.05)
-        .max(median.abs() * 0.005)
+        .max(low.abs().max(high.abs()) * 0.005)
         .max(f64::MIN_POSITIVE);
-    let (low, high) = (low - pad, high + pad);
+    (low - pad, high + pad)
+}
+
+/// Runs as dots along a line between two ends, the median as a bar and its interval as a band.
+pub(super) fn strip(
+    values: &[f64],
+    median: f64,
+    interval: Option<(f64, f64)>,
+    (low, high): (f64, f64),
+) -> Markup {
+    const LENGTH: f64 = 140.0;
     let at = |value: f64| num(4.0 + (value - low) / (high - low) * (LENGTH - 8.0));
+    let dots: String = values
+        .iter()
+        .map(|value| format!("M{} 10h0", at(*value)))
+        .collect();
     html! {
         svg .strip viewBox=(format!("0 0 {LENGTH} 20")) aria-hidden="true" {
             line .grid x1="4" x2=(LENGTH - 4.0) y1="10" y2="10" {}
             @if let Some((from, to)) = interval {
                 line .band x1=(at(from)) x2=(at(to)) y1="10" y2="10" {}
             }
-            @for value in values { circle .dot.c0 cx=(at(*value)) cy="10" r="2.6" {} }
+            path .dots.c0 d=(dots) {}
             line .median x1=(at(median)) x2=(at(median)) y1="3" y2="17" {}
         }
     }
@@ -304,6 +394,8 @@ mod tests {
         ] {
             for scale in [Scale::Linear, Scale::Log] {
                 let axis = Axis::covering("x", scale, values.iter().copied(), |v| v.to_string());
+                let close = Axis::around("x", values.iter().copied(), |v| v.to_string());
+                assert!(close.low < close.high, "{close:?}");
                 let points = values.iter().map(|v| (*v, *v)).collect();
                 let series = Series {
                     name: "s".into(),
@@ -311,14 +403,14 @@ mod tests {
                     mark: Mark::Line,
                     points,
                 };
-                let text = plot("a plot", &axis, &axis, &[series]).into_string();
+                let text = plot("a plot", &axis, &axis, &[series], &Data::default()).into_string();
                 assert!(
                     !text.contains("NaN") && !text.contains("inf"),
                     "{values:?}: {text}"
                 );
             }
         }
-        let text = strip(&[1.0], 1.0, None).into_string();
+        let text = strip(&[1.0], 1.0, None, strip_ends([1.0].into_iter())).into_string();
         assert!(!text.contains("NaN"), "{text}");
     }
 }

@@ -1,0 +1,215 @@
+//! Cases that belong on one plot: the sides of a comparison, the arms of a row, or one case alone.
+
+use crate::compare::{Axis, field_of};
+use crate::model::Benchmark;
+use crate::summary::{CaseSummary, labels};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// One case among those that are drawn together.
+#[derive(Clone)]
+pub(super) struct Member<'a> {
+    /// What tells it from the others: a side, an arm, its hosts. Empty if it is alone.
+    pub(super) name: String,
+    /// Its place among all cases.
+    pub(super) index: usize,
+    pub(super) case: &'a CaseSummary,
+}
+
+impl Member<'_> {
+    /// What to call it outside of its family.
+    pub(super) fn label(&self, family: &str) -> String {
+        format!("{family} {}", self.name).trim_end().to_owned()
+    }
+}
+
+/// Cases that are drawn together.
+pub(super) struct Family<'a> {
+    /// What to call it.
+    pub(super) label: String,
+    pub(super) members: Vec<Member<'a>>,
+    /// What it shares with the other points of its sweep.
+    sweep: String,
+    /// The size, if it is a point of a sweep over sizes.
+    pub(super) size: Option<f64>,
+}
+
+/// The families in the order of their first cases.
+pub(super) fn families<'a>(cases: &'a [CaseSummary], axes: &[Axis]) -> Vec<Family<'a>> {
+    let labels = labels_by_side(cases);
+    let contests = contests(cases);
+    let mut ordinals: HashMap<(String, String, String), usize> = HashMap::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut families: Vec<Family<'a>> = Vec::new();
+    for (index, (case, label)) in cases.iter().zip(labels).enumerate() {
+        let size = case
+            .benchmark
+            .params
+            .get("size_bytes")
+            .and_then(Value::as_f64);
+        let row = case.row.clone().unwrap_or_default();
+        let contest = case.side.is_none() && contests.contains(row.as_str());
+        let (sweep, key, label) = if contest {
+            let arm = case.arm.clone().unwrap_or_default();
+            let point = size.map_or(String::new(), |size| format!(" {size}"));
+            // Programs name the same work differently; within an arm its place tells which it is.
+            let ordinal = ordinals
+                .entry((row.clone(), arm, point.clone()))
+                .or_default();
+            let sweep = format!("{row} {ordinal}");
+            *ordinal += 1;
+            let label = match size {
+                Some(size) => format!("{row} size_bytes={size}"),
+                None => row,
+            };
+            (sweep.clone(), sweep + &point, label)
+        } else {
+            let hosts = case.side.is_none().then_some(&case.hosts);
+            let key = |left_out: &[&str]| {
+                let benchmark = without(&case.benchmark, left_out, axes);
+                format!("{row} {:?} {hosts:?} {benchmark}", case.arm)
+            };
+            // Iterations shrink with the size by design: they do not tell sweeps apart.
+            (
+                key(&["size_bytes", "iterations", "warmup"]),
+                key(&[]),
+                label,
+            )
+        };
+        let member = Member {
+            name: String::new(),
+            index,
+            case,
+        };
+        let at = *places.entry(key).or_insert(families.len());
+        match families.get_mut(at) {
+            Some(family) => family.members.push(member),
+            None => families.push(Family {
+                label,
+                members: vec![member],
+                sweep,
+                size,
+            }),
+        }
+    }
+    families
+        .iter_mut()
+        .for_each(|family| name(&mut family.members));
+    families
+}
+
+/// The families of each sweep over sizes, in the order of their sizes.
+pub(super) fn sweeps<'f, 'a>(families: &'f [Family<'a>]) -> Vec<Vec<&'f Family<'a>>> {
+    let mut order: Vec<&str> = Vec::new();
+    let mut groups: BTreeMap<&str, Vec<&Family<'a>>> = BTreeMap::new();
+    for family in families {
+        let measured = family.members.iter().any(|member| member.case.measured > 0);
+        if measured && family.size.is_some_and(|size| size > 0.0) {
+            let group = groups.entry(&family.sweep).or_default();
+            if group.is_empty() {
+                order.push(&family.sweep);
+            }
+            group.push(family);
+        }
+    }
+    let sweep = |key: &str| {
+        let mut points = groups.remove(key).filter(|points| points.len() > 2)?;
+        points.sort_by(|a, b| {
+            a.size
+                .partial_cmp(&b.size)
+                .unwrap_or(std::cmp::Ordering::Equal)
+        });
+        Some(points)
+    };
+    order.into_iter().filter_map(sweep).collect()
+}
+
+/// The benchmark without some parameters and without those under study.
+fn without(benchmark: &Benchmark, left_out: &[&str], axes: &[Axis]) -> Benchmark {
+    let mut rest = benchmark.clone();
+    rest.params.retain(|name, _| {
+        let field = field_of(name);
+        !left_out.contains(&name.as_str()) && !axes.iter().any(|axis| axis.covers(&field))
+    });
+    rest
+}
+
+/// The rows that ran under several arms.
+fn contests(cases: &[CaseSummary]) -> BTreeSet<&str> {
+    let mut arms: BTreeMap<&str, BTreeSet<&Option<String>>> = BTreeMap::new();
+    for case in cases {
+        if let Some(row) = &case.row {
+            arms.entry(row).or_default().insert(&case.arm);
+        }
+    }
+    arms.retain(|_, arms| arms.len() > 1);
+    arms.into_keys().collect()
+}
+
+/// Labels that tell apart the cases of each side; the two sides of a case have one label.
+fn labels_by_side(cases: &[CaseSummary]) -> Vec<String> {
+    cases
+        .chunk_by(|a, b| a.side == b.side)
+        .flat_map(labels)
+        .collect()
+}
+
+/// The first of some hosts, and how many follow.
+fn few(hosts: &[String]) -> String {
+    match hosts {
+        [] => String::new(),
+        [one] => one.clone(),
+        [one, other] => format!("{one}, {other}"),
+        [one, rest @ ..] => format!("{one} and {} more", rest.len()),
+    }
+}
+
+/// Names the members by the first of side, arm and hosts that tells them apart, or by as many of
+/// them as it takes.
+fn name(members: &mut [Member<'_>]) {
+    if members.len() < 2 {
+        return;
+    }
+    let parts: Vec<[String; 4]> = members
+        .iter()
+        .map(|member| {
+            let case = member.case;
+            [
+                case.side.clone().unwrap_or_default(),
+                case.arm.clone().unwrap_or_default(),
+                few(&case.hosts),
+                case.benchmark.to_string(),
+            ]
+        })
+        .collect();
+    let mut used: Vec<usize> = Vec::new();
+    let called = |used: &[usize], part: &[String; 4]| {
+        let words = used.iter().map(|&at| part[at].as_str());
+        words
+            .filter(|word| !word.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let distinct = |used: &[usize]| {
+        parts
+            .iter()
+            .map(|part| called(used, part))
+            .collect::<BTreeSet<_>>()
+            .len()
+    };
+    for at in 0..4 {
+        let more = [used.as_slice(), &[at]].concat();
+        if distinct(&more) > distinct(&used) {
+            used = more;
+        }
+        if distinct(&used) == members.len() {
+            break;
+        }
+    }
+    for (member, part) in members.iter_mut().zip(&parts) {
+        member.name = match called(&used, part) {
+            name if name.is_empty() => "baseline".to_owned(),
+            name => name,
+        };
+    }
+}
