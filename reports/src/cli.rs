@@ -41,19 +41,6 @@ fn load(paths: &[PathBuf]) -> anyhow::Result<(Vec<Report>, ExitCode)> {
     Ok((reports, ExitCode::from(code)))
 }
 
-/// The ratios of the arms of the session in a folder; none if it holds no session.
-fn ratios_of(folder: &Path, reports: &[Report]) -> Result<Vec<RowRatios>, String> {
-    let Some(recorded) = Recorded::load(folder)? else {
-        return Ok(Vec::new());
-    };
-    let suite = recorded.suite()?;
-    Ok(ratios::of(
-        &suite,
-        &Plan::new(&suite, recorded.seed),
-        reports,
-    ))
-}
-
 /// Says on standard error what is wrong with the first of many things, and how many follow.
 fn complain_of_all(faults: &[impl Display]) {
     faults.iter().take(MOST_FAULTS).for_each(complain);
@@ -73,6 +60,19 @@ fn say_incomplete(faulty: usize) {
             "incomplete: {faulty} files could not be read, as said above"
         )),
     }
+}
+
+/// The ratios of the arms of the session in a folder; none if it holds no session.
+fn ratios_of(folder: &Path, reports: &[Report]) -> Result<Vec<RowRatios>, String> {
+    let Some(recorded) = Recorded::load(folder)? else {
+        return Ok(Vec::new());
+    };
+    let suite = recorded.suite()?;
+    Ok(ratios::of(
+        &suite,
+        &Plan::new(&suite, recorded.seed),
+        reports,
+    ))
 }
 
 /// Says on standard error what is wrong; files and what they hold may bear any name.

@@ -119,6 +119,7 @@ fn gate_files_and_wrong_usage() {
         (&["old"][..], "two paths"),
         (&["old", "new", "old"], "two paths"),
         (&["old", "new", "--gate", "3"], "such as 3%"),
+        (&["old", "--", "new", "--gate", "3%"], "before it"),
         (&["old", "new", "--axis", "warp_factor"], "warp_factor"),
         (&["old", "new", "--gate-file", "absent.toml"], "absent.toml"),
     ] {

@@ -95,6 +95,13 @@ enum Wish<'a> {
 impl CompareArgs {
     fn wish(&self) -> Result<Wish<'_>, Usage> {
         let arms: Vec<&str> = self.arms.iter().map(String::as_str).collect();
+        let is_option = |path: &&PathBuf| path.as_os_str().as_encoded_bytes().starts_with(b"--");
+        if let Some(option) = self.b.iter().find(is_option).filter(|path| !path.exists()) {
+            return Err(Usage(format!(
+                "{}: what follows -- are the paths of B, so options stand before it",
+                option.display()
+            )));
+        }
         match (self.a.as_slice(), self.b.as_slice(), arms.as_slice()) {
             (a, [], &[one, other]) => Ok(Wish::Arms(a, [one, other])),
             (_, _, [_, ..]) => Err(Usage(
