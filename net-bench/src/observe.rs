@@ -78,7 +78,10 @@ impl<'a> Watch<'a> {
             None => Err("there is no flow to ask for its route".to_owned()),
         };
         let now = Instant::now();
-        let flows = Flows::start(sockets);
+        let flows = match sockets.is_empty() {
+            true => Err(std::io::Error::other("none lasts as long as the test")),
+            false => Flows::start(sockets),
+        };
         Self {
             inner,
             state: Mutex::new(State {
@@ -107,7 +110,12 @@ impl<'a> Watch<'a> {
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         let closed = state.closed.unwrap_or_else(Instant::now);
+        let napi_queues = state.device.iter().map(Device::napi_queues).next();
         let (mut counters, mut validity) = protocols::between(&state.protocols, &protocols::read());
+        if state.flows.is_ok() {
+            // These flows are TCP's: somebody else lost datagrams.
+            validity.flags.retain(|flag| !flag.code.starts_with("udp_"));
+        }
         let device = match state.device.map(Device::close) {
             Ok((seen, of_device, found)) => {
                 counters.extend(of_device);
@@ -126,7 +134,7 @@ impl<'a> Watch<'a> {
         Observed {
             elapsed_s: (closed - state.opened).as_secs_f64().max(f64::MIN_POSITIVE),
             flows: match state.flows {
-                Ok(flows) => flows.close(),
+                Ok(flows) => flows.close(&napi_queues.unwrap_or_default()),
                 Err(reason) => Fact::unavailable(reason),
             },
             threads: ThreadUse::of(totals),

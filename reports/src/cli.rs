@@ -21,12 +21,17 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// The exit codes of commands that only read reports.
+pub(crate) const READING_HELP: &str = "Exit codes: 0 done, 1 something cannot be read or written \
+    (what can be read is done), 2 wrong usage.";
+
+/// How many faults of one kind of thing are told one by one: a folder may hold thousands.
+const MOST_FAULTS: usize = 10;
+
 /// Loads what can be loaded; what cannot is said on standard error and makes the exit code 1.
 fn load(paths: &[PathBuf]) -> anyhow::Result<(Vec<Report>, ExitCode)> {
     let (reports, faults) = model::load_all(paths);
-    for fault in &faults {
-        complain(fault);
-    }
+    complain_of_all(&faults);
     anyhow::ensure!(!reports.is_empty(), "there is no report to read");
     let code = if faults.is_empty() {
         program::EXIT_MEASURED
@@ -34,6 +39,27 @@ fn load(paths: &[PathBuf]) -> anyhow::Result<(Vec<Report>, ExitCode)> {
         program::EXIT_FAILED
     };
     Ok((reports, ExitCode::from(code)))
+}
+
+/// Says on standard error what is wrong with the first of many things, and how many follow.
+fn complain_of_all(faults: &[impl Display]) {
+    faults.iter().take(MOST_FAULTS).for_each(complain);
+    if let more @ 1.. = faults.len().saturating_sub(MOST_FAULTS) {
+        complain(format!(
+            "{more} more cannot be read; `reports validate` finds them in smaller lots"
+        ));
+    }
+}
+
+/// Says again, below all that was shown, that something is not in it: that decides the exit code.
+fn say_incomplete(faulty: usize) {
+    match faulty {
+        0 => {}
+        1 => complain("incomplete: what is named above could not be read"),
+        faulty => complain(format!(
+            "incomplete: {faulty} files could not be read, as said above"
+        )),
+    }
 }
 
 /// The ratios of the arms of the session in a folder; none if it holds no session.

@@ -22,8 +22,8 @@ mod path;
 
 pub use environment::{Axis, Class, Difference};
 pub use gate::{Gate, GateError};
+pub(crate) use judge::MIN_RUNS;
 pub use judge::{Effect, MetricComparison, Scale, Side, Verdict};
-pub(crate) use judge::{MIN_RUNS, detectable};
 pub(crate) use matching::field_of;
 pub use matching::{Blocked, LeftOut};
 
@@ -53,6 +53,10 @@ pub struct Comparison {
     pub b: Group,
     /// What differs between the environments, what matters most first.
     pub environment: Vec<Difference>,
+    /// Why not even processor and kernel are known on either side, as of imported results: then no
+    /// difference says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown_environment: Option<String>,
     /// Cases that cannot be compared, and why.
     pub blocked: Vec<Blocked>,
     /// The compared cases, in the order in which A names them.
@@ -89,6 +93,9 @@ pub struct CaseComparison {
     pub label: String,
     /// Confounders of this case alone: what was really used.
     pub confounders: Vec<Difference>,
+    /// What was really used and differs because of what is under study.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub under_study: Vec<Difference>,
     /// The metrics.
     pub metrics: Vec<MetricComparison>,
 }
@@ -129,7 +136,7 @@ pub enum CompareError {
         /// The axis.
         axis: String,
     },
-    /// One run stands on both sides.
+    /// A side has no run that the other has not.
     #[error(
         "run {run} is in both A and B: a run compared with itself tells nothing; give each run to \
          one side"
@@ -145,16 +152,18 @@ pub enum CompareError {
 /// # Errors
 /// [`CompareError`]. What concerns some cases only is in the [`Comparison`] instead.
 pub fn compare(a: &[Report], b: &[Report], options: &Options) -> Result<Comparison, CompareError> {
-    let ids: BTreeSet<&str> = a.iter().map(|report| report.run.id.as_str()).collect();
-    if let Some(both) = b.iter().find(|report| ids.contains(report.run.id.as_str())) {
-        return Err(CompareError::OnBothSides {
-            run: both.run.id.clone(),
-        });
+    let [of_a, of_b] = [a, b].map(|side| -> BTreeSet<&str> {
+        side.iter().map(|report| report.run.id.as_str()).collect()
+    });
+    let shared: BTreeSet<&str> = of_a.intersection(&of_b).copied().collect();
+    if !shared.is_empty() {
+        return without_shared(a, b, &shared, options);
     }
     let environments = Environments::of(a, b);
     let matched = matching::match_cases(a, b, &options.axes);
     for axis in &options.axes {
-        if !environments.has(axis) && !matched.declares(axis) {
+        let is_fact = || environment::some_fact_lies_below(axis, a.iter().chain(b));
+        if !environments.has(axis) && !matched.declares(axis) && !is_fact() {
             return Err(CompareError::NoSuchAxis {
                 axis: axis.to_string(),
             });
@@ -170,7 +179,10 @@ pub fn compare(a: &[Report], b: &[Report], options: &Options) -> Result<Comparis
     } = matched;
     let mut cases = Vec::new();
     for pair in &pairs {
-        let confounders = environment::fact_differences(&pair.sides, &options.axes);
+        let facts = environment::fact_differences(&pair.sides, &options.axes);
+        let (confounders, under_study) = facts
+            .into_iter()
+            .partition(|difference| difference.class == Class::Confounder);
         let judged = judge::judge(pair, options.all_metrics);
         group_a.left_out.extend(judged.left_out[0].iter().cloned());
         group_b.left_out.extend(judged.left_out[1].iter().cloned());
@@ -179,6 +191,7 @@ pub fn compare(a: &[Report], b: &[Report], options: &Options) -> Result<Comparis
             case: pair.key.clone(),
             label: pair.label.clone(),
             confounders,
+            under_study,
             metrics: judged.metrics,
         });
     }
@@ -198,10 +211,45 @@ pub fn compare(a: &[Report], b: &[Report], options: &Options) -> Result<Comparis
         a: group_a,
         b: group_b,
         environment,
+        unknown_environment: environments.unknown(),
         blocked,
         cases,
         status,
     })
+}
+
+/// Compares what is left without the runs that stand on both sides, which belong to neither. That
+/// cannot pass: what was meant to be compared was something else.
+fn without_shared(
+    a: &[Report],
+    b: &[Report],
+    shared: &BTreeSet<&str>,
+    options: &Options,
+) -> Result<Comparison, CompareError> {
+    let is_shared = |report: &Report| shared.contains(report.run.id.as_str());
+    let [kept_a, kept_b] = [a, b].map(|side| -> Vec<Report> {
+        let kept = side.iter().filter(|report| !is_shared(report));
+        kept.cloned().collect()
+    });
+    if let Some(run) = shared.first()
+        && (kept_a.is_empty() || kept_b.is_empty())
+    {
+        return Err(CompareError::OnBothSides {
+            run: (*run).to_owned(),
+        });
+    }
+    let mut comparison = compare(&kept_a, &kept_b, options)?;
+    for group in [&mut comparison.a, &mut comparison.b] {
+        group.left_out.extend(shared.iter().map(|run| LeftOut {
+            run: (*run).to_owned(),
+            case: "every case".to_owned(),
+            why: "the run is in both A and B and belongs to neither".to_owned(),
+        }));
+    }
+    if comparison.status == Status::Pass {
+        comparison.status = Status::Insufficient;
+    }
+    Ok(comparison)
 }
 
 /// Adjusts the p values of all metrics together and lets them, the confounders and the gate speak.
@@ -240,5 +288,7 @@ fn status(blocked: &[Blocked], cases: &[CaseComparison]) -> Status {
     }
 }
 
+#[cfg(test)]
+mod simulation_tests;
 #[cfg(test)]
 mod tests;

@@ -6,9 +6,14 @@ use clap::{Parser, Subcommand};
 use reports::{model, program};
 use std::process::ExitCode;
 
+/// Every command has exit codes of its own; these hold for all.
+const EXIT_CODES_HELP: &str = "Exit codes: 0 done, 2 wrong usage; what else there is says each \
+    command's --help. compare: 1 regression, 3 incomparable, 4 insufficient or invalid. run: 1 \
+    something failed, 4 measured but invalid.";
+
 /// Runs benchmark suites and reads what they reported
 #[derive(Parser)]
-#[command(version = program::version(), after_help = program::EXIT_CODES_HELP)]
+#[command(version = program::version(), after_help = EXIT_CODES_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -17,16 +22,19 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run a suite: each row a command, each repetition a fresh process, rows taking turns
-    #[command(after_help = cli::run::HELP)]
+    #[command(after_help = cli::run::help())]
     Run(cli::run::RunArgs),
     /// Show reports: one as blocks, several as a table of medians with intervals over runs
+    #[command(after_help = cli::READING_HELP)]
     Show(cli::show::ShowArgs),
     /// Draw reports as one self-contained HTML page
+    #[command(after_help = cli::READING_HELP)]
     Html(cli::html::HtmlArgs),
     /// Write reports as CSV, Markdown, JUnit XML, for GitHub, Bencher or Prometheus
     #[command(after_help = cli::export::HELP)]
     Export(cli::export::ExportArgs),
     /// Turn the output of fio, iperf3, sockperf, perftest, fi_pingpong, OSU, IMB into reports
+    #[command(after_help = cli::import::HELP)]
     Import(cli::import::ImportArgs),
     /// Compare two groups of runs: environments first, then every metric with interval and verdict
     #[command(after_help = cli::compare::HELP)]
@@ -38,6 +46,7 @@ enum Command {
     #[command(after_help = cli::trend::HELP, args_conflicts_with_subcommands = true)]
     Trend(cli::trend::TrendArgs),
     /// Check that files are well-formed reports
+    #[command(after_help = cli::validate::HELP)]
     Validate(cli::validate::ValidateArgs),
     /// Show what this machine is like, as every report records it
     Env(cli::env::EnvArgs),

@@ -72,4 +72,4 @@ pub struct Test {
 #[cfg(test)]
 mod scipy_tests;
 #[cfg(test)]
-mod simulation_tests;
+pub(crate) mod simulation_tests;

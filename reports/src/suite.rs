@@ -30,6 +30,9 @@ use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// A suite with everything that one may hold.
+pub const EXAMPLE: &str = include_str!("suite/example.toml");
+
 /// A suite as its file describes it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -350,6 +353,27 @@ mod tests {
         name = "b"
         command = ["storage-bench", "null"]
     "#;
+
+    #[test]
+    fn the_example_is_a_suite_and_names_every_field() {
+        let suite = Suite::parse(EXAMPLE).expect("well-formed");
+        assert_eq!(Plan::new(&suite, 7).units.len(), (1 + 2 * 2) + (1 + 2 * 2));
+        // What a misspelt field is told of is all that there are.
+        for place in ["bin =", "bin = \"/opt/old", "repetitions = 20", "import"] {
+            let fault = Suite::parse(&EXAMPLE.replacen(place, &format!("x{place}"), 1));
+            let fault = fault.expect_err("misspelt");
+            let (_, fields) = fault.split_once("expected one of ").expect("the fields");
+            for field in fields
+                .split(['`', ',', ' '])
+                .filter(|f| !f.trim().is_empty())
+            {
+                assert!(
+                    EXAMPLE.contains(field.trim()) || field == "description",
+                    "{field}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn faults_are_named() {

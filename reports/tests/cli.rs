@@ -126,6 +126,7 @@ fn what_a_row_does_wrong_is_in_its_report() {
     };
     failed("silent", "wrote no report; it printed nothing");
     failed("dies", "the device is on fire");
+    failed("dies", "import = \"fio\"");
     failed("garbage", "is truncated");
     let skipped = outcome("unavailable");
     assert!(
@@ -207,6 +208,14 @@ fn an_interrupted_session_keeps_what_is_finished_and_goes_on() {
     while !dir.path().join("waiting").exists() {
         std::thread::sleep(Duration::from_millis(10));
     }
+    let resume = ["run", "suite.toml", "--out", "out", "--resume"];
+    let beside = reports(dir.path(), &resume);
+    assert_eq!(beside.status.code(), Some(2));
+    let said = text(&beside.stderr);
+    assert!(
+        said.contains("another `reports run` works in out"),
+        "{said}"
+    );
     let pid = nix::unistd::Pid::from_raw(child.id() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it runs");
     let output = child.wait_with_output().expect("it ends");
@@ -231,12 +240,12 @@ fn an_interrupted_session_keeps_what_is_finished_and_goes_on() {
     );
 
     fs::write(dir.path().join("go"), "").expect("writable");
-    let resumed = reports(
-        dir.path(),
-        &["run", "suite.toml", "--out", "out", "--resume"],
-    );
+    // As a killed session leaves it.
+    fs::create_dir_all(dir.path().join("out/scratch/.tmp")).expect("writable");
+    let resumed = reports(dir.path(), &resume);
     assert!(resumed.status.success(), "{}", text(&resumed.stderr));
     assert_eq!(runs(dir.path()), ["one-0001.json", "two-0001.json"]);
+    assert!(!dir.path().join("out/scratch").exists(), "no leftovers");
     let unchanged = fs::read(&kept_path).expect("readable");
     assert_eq!(kept, unchanged, "a finished run is not run again");
 }

@@ -90,7 +90,7 @@ fn every_exit_code_is_reached_and_the_text_says_why() {
     let (code, out, err) = compare(dir, &["old", "--", "new", "broken.json"]);
     assert_eq!(code, Some(4));
     assert!(
-        err.contains("broken.json") && out.contains("worse"),
+        err.contains("broken.json") && err.contains("incomplete") && out.contains("worse"),
         "{err}"
     );
     let json = compare(dir, &["old", "new", "--json"]).1;
@@ -119,6 +119,7 @@ fn gate_files_and_wrong_usage() {
         (&["old"][..], "two paths"),
         (&["old", "new", "old"], "two paths"),
         (&["old", "new", "--gate", "3"], "such as 3%"),
+        (&["old", "--", "new", "--gate", "3%"], "before it"),
         (&["old", "new", "--axis", "warp_factor"], "warp_factor"),
         (&["old", "new", "--gate-file", "absent.toml"], "absent.toml"),
     ] {

@@ -326,6 +326,23 @@ fn hostile_names_reach_no_terminal_and_flags_are_shown() {
 }
 
 #[test]
+fn a_narrow_terminal_has_whole_words_in_fewer_columns() {
+    let dir = folder_of_three();
+    let output = Command::new(env!("CARGO_BIN_EXE_reports"))
+        .current_dir(dir.path())
+        .args(["rank", "runs", "--prices", "prices.toml"])
+        .env("COLUMNS", "80")
+        .output()
+        .expect("the program starts");
+    let out = String::from_utf8_lossy(&output.stdout);
+    for line in out.lines() {
+        assert!(line.chars().count() <= 80, "{line:?} in:\n{out}");
+    }
+    let words = "1 c7gn.16xlarge 24.1 GB/s best 8.00 USD front";
+    assert!(flat(&out).contains(words), "{out}");
+}
+
+#[test]
 fn the_help_names_the_codes_and_shows_a_file_of_prices() {
     let (code, out, _) = rank(Path::new("."), &["--help"]);
     assert_eq!(code, Some(0));

@@ -156,6 +156,18 @@ fn a_step_is_shown_with_its_commit_and_size_as_text_and_json() {
 }
 
 #[test]
+fn lines_keep_within_a_narrow_terminal() {
+    let dir = steady();
+    let output = command(dir.path(), &[]).env("COLUMNS", "60").output();
+    let output = output.expect("the program starts");
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(out.contains("latency_ns"), "{out}");
+    for line in out.lines() {
+        assert!(line.chars().count() <= 60, "{line:?} in:\n{out}");
+    }
+}
+
+#[test]
 fn a_run_is_added_once_whoever_adds_it() {
     let dir = tempfile::tempdir().expect("a folder");
     let dir = dir.path();

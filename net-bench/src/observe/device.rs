@@ -5,7 +5,7 @@
 //! `*_allowance_exceeded` grow when packets were queued or dropped because the instance used more
 //! than its share. A counter that the driver does not have is unavailable, never 0.
 
-use super::netlink::{Link, Netlink, Qdisc, QueueStats, queue_stats};
+use super::netlink::{Link, Netlink, Qdisc, QueueStats, napi_queues, queue_stats};
 use super::queues::layout::Roots;
 use super::queues::{Layout, QueueUse, count::queue_counter};
 use bench_sys::ethtool::Ethtool;
@@ -159,6 +159,11 @@ impl Device {
 
     fn read(&self) -> Reading {
         Reading::of(&self.netlink, self.ethtool.as_ref(), &self.name, self.index)
+    }
+
+    /// The receive queues of the device's NAPI instances; none where the kernel does not tell.
+    pub(super) fn napi_queues(&self) -> BTreeMap<u32, u32> {
+        napi_queues(self.index).unwrap_or_default()
     }
 
     /// Notes that the window is closed: what the device did, its counters, and what speaks against

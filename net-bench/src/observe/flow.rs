@@ -5,9 +5,10 @@
 //! first few of those their course over time.
 
 use bench_sys::TcpInfo;
-use bench_sys::sockopt::{incoming_cpu, incoming_napi_id, mem_info};
+use bench_sys::socket_state::{incoming_cpu, incoming_napi_id, mem_info};
 use reports::model::Fact;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 
@@ -98,6 +99,8 @@ pub struct FlowRecord {
     pub incoming_cpu: Option<u32>,
     /// The NAPI instance, one per receive queue, that it came through.
     pub incoming_napi_id: Option<u32>,
+    /// The receive queue of that instance, where the driver ties them together.
+    pub rx_queue: Option<u32>,
     /// The most bytes that may wait to be read, with the kernel's own share.
     pub receive_buffer_bytes: Option<u32>,
     /// The most bytes that may wait to be acknowledged, likewise.
@@ -296,8 +299,9 @@ impl<'a> Flows<'a> {
         }
     }
 
-    /// Notes that the window is closed.
-    pub(super) fn close(mut self) -> Fact<FlowsSeen> {
+    /// Notes that the window is closed. `queues` are the receive queues of the device's NAPI
+    /// instances.
+    pub(super) fn close(mut self, queues: &BTreeMap<u32, u32>) -> Fact<FlowsSeen> {
         let after = match states(&self.sockets) {
             Ok(after) => after,
             Err(error) => return Fact::unavailable(format!("TCP_INFO of a flow: {error}")),
@@ -318,18 +322,25 @@ impl<'a> Flows<'a> {
         Fact::Known(FlowsSeen {
             totals,
             flows: flows
-                .map(|((before, after), socket)| record(socket, *before, *after))
+                .map(|((before, after), socket)| record(socket, queues, *before, *after))
                 .collect(),
             course: self.course,
         })
     }
 }
 
-fn record(socket: &BorrowedFd<'_>, before: FlowState, after: FlowState) -> FlowRecord {
+fn record(
+    socket: &BorrowedFd<'_>,
+    queues: &BTreeMap<u32, u32>,
+    before: FlowState,
+    after: FlowState,
+) -> FlowRecord {
     let memory = mem_info(socket).ok();
+    let napi_id = incoming_napi_id(socket).ok().flatten();
     FlowRecord {
         incoming_cpu: incoming_cpu(socket).ok().flatten(),
-        incoming_napi_id: incoming_napi_id(socket).ok().flatten(),
+        incoming_napi_id: napi_id,
+        rx_queue: napi_id.and_then(|id| queues.get(&id)).copied(),
         receive_buffer_bytes: memory.map(|memory| memory.receive_buffer_bytes),
         send_buffer_bytes: memory.map(|memory| memory.send_buffer_bytes),
         drops: memory.and_then(|memory| memory.drops),
@@ -404,7 +415,7 @@ mod tests {
         flows.open();
         exchange(7000);
         flows.look(1.0);
-        let seen = flows.close();
+        let seen = flows.close(&BTreeMap::new());
         let seen = seen.known().expect("TCP");
         assert_eq!(seen.totals.received_bytes, Some(7000));
         assert_eq!(seen.totals.flows, 1);

@@ -8,7 +8,7 @@
 
 mod queue_stats;
 
-pub use queue_stats::{QueueStats, queue_stats};
+pub use queue_stats::{QueueStats, napi_queues, queue_stats};
 
 use nix::errno::Errno;
 use nix::sys::socket::{

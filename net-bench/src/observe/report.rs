@@ -45,8 +45,13 @@ pub fn report(measurement: &mut Measurement, ours: &[Leg], theirs: &[Leg], remot
 
 /// The directions of a test, each side with its observation.
 fn pairs<'a>(ours: &'a [Leg], theirs: &'a [Leg]) -> Vec<Pair<'a>> {
-    let both_ways = ours.len() > 1;
-    let named = |way: &'static str| if both_ways { way } else { "" };
+    let streams = ours
+        .iter()
+        .filter(|leg| matches!(leg.role, Role::Send | Role::Receive))
+        .count();
+    let named = |way: &'static str| if streams > 1 { way } else { "" };
+    // Beside streams, requests and responses are a probe.
+    let probe = if streams > 0 { "probe_" } else { "" };
     let found = ours.iter().filter_map(|leg| {
         let other = theirs
             .iter()
@@ -54,8 +59,8 @@ fn pairs<'a>(ours: &'a [Leg], theirs: &'a [Leg]) -> Vec<Pair<'a>> {
         let (prefix, names, legs) = match leg.role {
             Role::Send => (named("forward_"), ["sender", "receiver"], [leg, other]),
             Role::Receive => (named("reverse_"), ["sender", "receiver"], [other, leg]),
-            Role::Request => ("", ["client", "server"], [leg, other]),
-            Role::Respond => ("", ["client", "server"], [other, leg]),
+            Role::Request => (probe, ["client", "server"], [leg, other]),
+            Role::Respond => (probe, ["client", "server"], [other, leg]),
         };
         let observed = [legs[0].observed.as_deref()?, legs[1].observed.as_deref()?];
         Some(Pair {
@@ -122,7 +127,8 @@ impl Pair<'_> {
                 &format!("{}retransmits", self.prefix),
                 Aggregation::Total,
                 Unit::Count,
-                Better::LowerIsBetter,
+                // From none to a few is no ratio: it describes and is not judged.
+                Better::Neutral,
                 self.retransmits(),
                 1,
             ));

@@ -1,6 +1,6 @@
 //! Which CPU each thread runs on.
 
-use bench_sys::sockopt::incoming_cpu;
+use bench_sys::socket_state::incoming_cpu;
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;

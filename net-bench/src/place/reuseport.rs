@@ -4,7 +4,7 @@
 //! so a connection whose packets come in on one CPU is served on another. A few instructions of
 //! classic BPF, run by the kernel for each new connection, choose the listener by the CPU instead.
 
-use bench_sys::sockopt::{Instruction, attach_reuseport};
+use bench_sys::reuseport::{Instruction, attach};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -125,7 +125,7 @@ fn group(
         sockets.push(socket);
     }
     // The program is the group's: it counts for all, in the order in which they joined.
-    attach_reuseport(&sockets[0], &program(cpus)).map_err(|error| ReuseportError::Kernel {
+    attach(&sockets[0], &program(cpus)).map_err(|error| ReuseportError::Kernel {
         number: 1,
         count,
         address: bound,

@@ -1,7 +1,7 @@
 //! `reports compare`.
 
 use super::export::Place;
-use super::{complain, ratios_of};
+use super::{complain, complain_of_all, ratios_of, say_incomplete};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use reports::compare::gate::Threshold;
@@ -95,6 +95,13 @@ enum Wish<'a> {
 impl CompareArgs {
     fn wish(&self) -> Result<Wish<'_>, Usage> {
         let arms: Vec<&str> = self.arms.iter().map(String::as_str).collect();
+        let is_option = |path: &&PathBuf| path.as_os_str().as_encoded_bytes().starts_with(b"--");
+        if let Some(option) = self.b.iter().find(is_option).filter(|path| !path.exists()) {
+            return Err(Usage(format!(
+                "{}: what follows -- are the paths of B, so options stand before it",
+                option.display()
+            )));
+        }
         match (self.a.as_slice(), self.b.as_slice(), arms.as_slice()) {
             (a, [], &[one, other]) => Ok(Wish::Arms(a, [one, other])),
             (_, _, [_, ..]) => Err(Usage(
@@ -191,8 +198,15 @@ pub(crate) fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
     }
     place.put(text)?;
     notes.iter().for_each(complain);
+    if !args.arms.is_empty() && comparison.cases.is_empty() && comparison.blocked.is_empty() {
+        complain(
+            "note: these arms have no case in common, as programs of different suites: `reports \
+             compare DIR` sets them against each other by the metric that their row names",
+        );
+    }
+    say_incomplete(faulty);
     let status = match comparison.status {
-        Status::Pass if faulty => Status::Insufficient,
+        Status::Pass if faulty > 0 => Status::Insufficient,
         status => status,
     };
     Ok(ExitCode::from(status.exit_code()))
@@ -215,8 +229,8 @@ struct Sides {
     sides: [Vec<Report>; 2],
     names: [String; 2],
     notes: Vec<String>,
-    /// Whether something could not be read.
-    faulty: bool,
+    /// How many files could not be read.
+    faulty: usize,
 }
 
 impl Sides {
@@ -230,7 +244,7 @@ impl Sides {
                 .flatten()
                 .filter_map(|path| unfinished(path))
                 .collect(),
-            faulty: faulty_a || faulty_b,
+            faulty: faulty_a + faulty_b,
         }
     }
 
@@ -257,13 +271,11 @@ fn in_words(paths: &[PathBuf]) -> String {
     }
 }
 
-/// Loads what can be loaded and says what cannot.
-fn load(paths: &[PathBuf]) -> (Vec<Report>, bool) {
+/// Loads what can be loaded and says what cannot; how many those were comes with it.
+fn load(paths: &[PathBuf]) -> (Vec<Report>, usize) {
     let (reports, faults) = model::load_all(paths);
-    for fault in &faults {
-        complain(fault);
-    }
-    (reports, !faults.is_empty())
+    complain_of_all(&faults);
+    (reports, faults.len())
 }
 
 /// A note if the folder's session was interrupted.
@@ -303,9 +315,10 @@ fn of_session(folder: &Path, args: &CompareArgs) -> anyhow::Result<ExitCode> {
     if let Some(note) = unfinished(folder) {
         complain(note);
     }
+    say_incomplete(faulty);
     let arms = ratios.iter().flat_map(|row| &row.arms);
     let told = |arm: &ratios::ArmRatio| arm.result.as_ref().is_ok_and(|c| c.effect.is_some());
-    let status = match !faulty && arms.clone().all(told) {
+    let status = match faulty == 0 && arms.clone().all(told) {
         true => Status::Pass,
         false => Status::Insufficient,
     };

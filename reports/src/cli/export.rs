@@ -18,7 +18,9 @@ pub(crate) const HELP: &str = "csv: a row per run, case and metric, or with --pe
     github-summary: appends Markdown to the file that $GITHUB_STEP_SUMMARY names.\n\
     bmf, openmetrics: valid runs alone, because these tools keep no flags beside a number; what is \
     left out is said on standard error. openmetrics --per run has a point per run, for promtool \
-    tsdb create-blocks-from openmetrics.";
+    tsdb create-blocks-from openmetrics.\n\
+    Exit codes: 0 written, 1 something cannot be read (the rest is written) or written, 2 wrong \
+    usage.";
 
 #[derive(Args)]
 pub(crate) struct ExportArgs {

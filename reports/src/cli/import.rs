@@ -11,6 +11,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+pub(crate) const HELP: &str = "What such a program does not say stays unavailable, with the \
+    reason; `reports run` adds what it knows of the machine.\n\
+    Exit codes: 0 imported, 1 something cannot be imported (the rest is), or its program failed, 2 \
+    wrong usage, 4 imported but invalid.";
+
 /// What to import, and where to.
 #[derive(Debug, Args)]
 pub struct ImportArgs {

@@ -1,5 +1,6 @@
 //! `reports rank`.
 
+use super::{complain, complain_of_all, say_incomplete};
 use anyhow::Context;
 use clap::Args;
 use reports::compare::Axis;
@@ -85,11 +86,9 @@ pub(crate) fn run(args: &RankArgs) -> anyhow::Result<ExitCode> {
             .map_err(|error| Usage(format!("--instance-types {error}")))?,
     };
     let (reports, faults) = model::load_all(&args.paths);
-    for fault in &faults {
-        eprintln!("reports: {fault}");
-    }
+    complain_of_all(&faults);
     if reports.is_empty() {
-        eprintln!("reports: there is no report to rank");
+        complain("there is no report to rank");
         return Ok(ExitCode::from(Status::Insufficient.exit_code()));
     }
     let ranking = rank(&reports, &options).map_err(|error| Usage(error.to_string()))?;
@@ -104,6 +103,7 @@ pub(crate) fn run(args: &RankArgs) -> anyhow::Result<ExitCode> {
         render::ranking(&ranking, listing, &Style::of_stdout())
     };
     program::print(&text)?;
+    say_incomplete(faults.len());
     let status = match ranking.status {
         Status::Ranked if !faults.is_empty() => Status::Insufficient,
         status => status,

@@ -14,12 +14,19 @@ use reports::{measure, model, ratios, render, suite, summary};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-pub(crate) const HELP: &str = "A suite's rows may have arms: other binaries, options or whole \
+const HELP: &str = "A suite's rows may have arms: other binaries, options or whole \
     other programs. They run next to each other in every round, in an order that is drawn and then \
     reversed, and the first arm is the baseline of the ratios that are printed at the end. \
     scripts/suites/peers.toml is an example; `reports compare DIR` prints the ratios again.\n\
     Exit codes: 0 every case was measured, or skipped with a reason; 1 something failed, or a \
-    signal ended the session; 2 wrong usage; 4 measured but invalid.";
+    signal ended the session; 2 wrong usage; 4 measured but invalid.\n\n\
+    What a suite may hold (all but name and the rows may be left out):\n\n";
+
+/// The text after the options.
+pub(crate) fn help() -> String {
+    let example = suite::EXAMPLE.lines().map(|line| format!("  {line}\n"));
+    format!("{HELP}{}", example.collect::<String>())
+}
 
 #[derive(Args)]
 pub(crate) struct RunArgs {

@@ -7,6 +7,9 @@ use reports::program;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub(crate) const HELP: &str = "Each fault is named with its file and its path in it.\n\
+    Exit codes: 0 all are valid, 1 something is not, 2 wrong usage.";
+
 #[derive(Args)]
 pub(crate) struct ValidateArgs {
     /// Report files, or folders of them
@@ -16,9 +19,8 @@ pub(crate) struct ValidateArgs {
 
 pub(crate) fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
     let (reports, faults) = model::load_all(&args.paths);
-    for fault in &faults {
-        complain(fault);
-    }
+    // Who validates wants to know of each.
+    faults.iter().for_each(complain);
     program::print(&format!("{} valid, {} not\n", reports.len(), faults.len()))?;
     Ok(ExitCode::from(if faults.is_empty() {
         program::EXIT_MEASURED

@@ -82,8 +82,9 @@ fn without(report: &Report, wanted: &str) -> Option<String> {
 }
 
 /// What the arms of a session were made to differ in, and so is under study: builds, environment
-/// variables, and parameters of which they have no value in common. Hosts are not among it, since
-/// arms run on the same ones, unless the suite says otherwise.
+/// variables, parameters of which they have no value in common, and with them everything that the
+/// runs found themselves to use, since the order of the runs was drawn. Hosts are not among it,
+/// since arms run on the same ones, unless the suite says otherwise.
 #[must_use]
 pub fn axes(a: &[Report], b: &[Report]) -> Vec<Axis> {
     let differing = Environments::of(a, b).differences(&[]);
@@ -96,9 +97,15 @@ pub fn axes(a: &[Report], b: &[Report]) -> Vec<Axis> {
         let others = of_b.get(name)?;
         values.is_disjoint(others).then(|| field_of(name))
     });
+    let cases = || a.iter().chain(b).flat_map(|report| &report.cases);
+    let mut measured = cases().filter_map(|case| case.outcome.measurement());
+    let facts = measured
+        .any(|measurement| !measurement.facts.is_empty())
+        .then(|| "facts".to_owned());
     // Paths that were just made are well-formed.
     fields
         .chain(params)
+        .chain(facts)
         .filter_map(|path| path.parse().ok())
         .collect()
 }
@@ -151,6 +158,23 @@ mod tests {
         assert_eq!(rest(&b[0]).as_deref(), Some("new,bs=4k"));
         let axes: Vec<String> = axes(&a, &b).iter().map(Axis::to_string).collect();
         assert_eq!(axes, ["params.engine"]);
+        let with_fact = |report: &Report| {
+            let mut report = report.clone();
+            let name = report.cases[0].benchmark.params["engine"].clone();
+            let facts = &mut fixtures::measurement_mut(&mut report, 0).facts;
+            facts.insert("engine".to_owned(), serde_json::json!({"name": name}));
+            report
+        };
+        let [a, b] = [&a, &b].map(|runs| runs.iter().map(with_fact).collect::<Vec<_>>());
+        let axes = super::axes(&a, &b);
+        let options = crate::compare::Options {
+            axes,
+            ..Default::default()
+        };
+        let comparison = crate::compare::compare(&a, &b, &options).expect("comparable");
+        let case = &comparison.cases[0];
+        assert!(case.confounders.is_empty(), "{:?}", case.confounders);
+        assert_eq!(case.under_study[0].field, "facts.engine.name");
         let fault = split(reports, ["old", "older"])
             .expect_err("there is none")
             .to_string();

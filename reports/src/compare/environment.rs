@@ -185,6 +185,21 @@ impl Environments {
             .any(|field| axis.covers(field))
     }
 
+    /// Why no run knows its processor and its kernel; `None` if some run knows one of them.
+    pub(super) fn unknown(&self) -> Option<String> {
+        let mut reason = None;
+        for side in &self.sides {
+            for field in ["cpu.model", "kernel.release"] {
+                let values = side.get(field)?;
+                if !values.iter().all(|value| is_unknown(value)) {
+                    return None;
+                }
+                reason = reason.or(values.first());
+            }
+        }
+        Some(reason?.strip_prefix(UNAVAILABLE)?.to_owned())
+    }
+
     /// Every field whose values differ, confounders first.
     pub(super) fn differences(&self, axes: &[Axis]) -> Vec<Difference> {
         let [a, b] = &self.sides;
@@ -348,6 +363,13 @@ fn declared(field: &str, axes: &[Axis]) -> Option<Option<String>> {
     if axes.iter().any(|axis| axis.covers(field)) {
         return Some(None);
     }
+    // What was used of a thing follows from the parameter that asks for it.
+    if let Some(fact) = field.strip_prefix("facts.") {
+        let param = format!("params.{fact}");
+        if let Some(axis) = axes.iter().find(|axis| axis.covers(&param)) {
+            return Some(Some(format!("it follows from {axis}")));
+        }
+    }
     CONSEQUENCES.iter().find_map(|(cause, consequences)| {
         let declared = axes.iter().any(|axis| axis.covers(cause));
         let follows = declared && consequences.iter().any(|path| lies_below(field, path));
@@ -368,8 +390,20 @@ fn all_within(share: f64, a: &BTreeSet<String>, b: &BTreeSet<String>) -> bool {
     })
 }
 
-/// What was really used in a case and differs between the sides. A fact that varies among the runs
-/// of one side is an outcome, not a setting, and is passed over.
+/// Whether a measurement of some report has a fact of this name.
+pub(super) fn some_fact_lies_below<'a>(
+    axis: &Axis,
+    reports: impl IntoIterator<Item = &'a Report>,
+) -> bool {
+    let cases = reports.into_iter().flat_map(|report| &report.cases);
+    cases
+        .filter_map(|case| case.outcome.measurement())
+        .flat_map(|measurement| fact_fields(&measurement.facts).into_keys())
+        .any(|field| axis.covers(&field))
+}
+
+/// What was really used in a case and differs between the sides, confounders first. A fact that
+/// varies among the runs of one side is an outcome, not a setting, and is passed over.
 pub(super) fn fact_differences(sides: &[Vec<Run<'_>>; 2], axes: &[Axis]) -> Vec<Difference> {
     let [a, b] = sides.each_ref().map(|runs| {
         let mut values = Values::new();
@@ -379,7 +413,7 @@ pub(super) fn fact_differences(sides: &[Vec<Run<'_>>; 2], axes: &[Axis]) -> Vec<
         values
     });
     let mut found = differences(&a, &b, axes);
-    found.retain(|d| d.class == Class::Confounder && d.a.len() == 1 && d.b.len() == 1);
+    found.retain(|d| d.class != Class::NotCounted && d.a.len() == 1 && d.b.len() == 1);
     found
 }
 
@@ -396,6 +430,14 @@ mod tests {
         assert!(!axis("release").covers("kernel.release_notes"));
         assert!(!axis("cpu.model").covers("model"));
         assert!("a..b".parse::<Axis>().is_err() && "".parse::<Axis>().is_err());
+    }
+
+    #[test]
+    fn what_was_used_follows_from_the_parameter_that_asks_for_it() {
+        let axis = "params.engine".parse().expect("a field");
+        let axes = std::slice::from_ref(&axis);
+        assert!(declared("facts.engine.calls", axes).is_some());
+        assert!(declared("facts.congestion_control", axes).is_none());
     }
 
     #[test]

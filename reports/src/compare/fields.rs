@@ -9,7 +9,7 @@
 
 use super::path;
 use crate::host::Host;
-use crate::model::{self, Fact, OBSERVED, Program, Report, Scheduler};
+use crate::model::{self, OBSERVED, Report};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -155,7 +155,7 @@ impl Known {
             sections.insert(name.clone(), self.joint(of_hosts));
         }
         // A run has these once, whatever the number of hosts.
-        for (name, section) in self.sections(&text(&AroundRun::of(report))) {
+        for (name, section) in self.sections(&around_run(report)) {
             let joint = self.joint(vec![Some(section)]);
             sections.insert(format!("run.{name}"), joint);
         }
@@ -232,30 +232,38 @@ fn text<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// What shapes a run's numbers beside its hosts.
-#[derive(Serialize)]
-struct AroundRun<'a> {
-    program: &'a Program,
-    environment: &'a BTreeMap<String, String>,
-    clock: Value,
-    scheduler: &'a Fact<Scheduler>,
-}
-
-impl<'a> AroundRun<'a> {
-    fn of(report: &'a Report) -> Self {
-        let Report { program, run, .. } = report;
-        Self {
+/// What shapes a run's numbers beside its hosts, as JSON, with what this build does not know of it.
+fn around_run(report: &Report) -> String {
+    let Report { program, run, .. } = report;
+    // The calibrated frequency and the drift differ from run to run.
+    let lasting = |clock: Value| without(clock, &["frequency_hz", "drift_ppm"]);
+    if report.unknown.is_empty() {
+        return text(&AroundRun {
             program,
             environment: &run.environment,
-            // The calibrated frequency and the drift differ from run to run.
-            clock: without(&run.clock, &["frequency_hz", "drift_ppm"]),
+            clock: lasting(serde_json::to_value(&run.clock).unwrap_or_default()),
             scheduler: &run.scheduler,
-        }
+        });
     }
+    let mut whole = model::to_value(report);
+    let clock = lasting(whole["run"]["clock"].take());
+    text(&AroundRun {
+        program: whole["program"].take(),
+        environment: &run.environment,
+        clock,
+        scheduler: whole["run"]["scheduler"].take(),
+    })
 }
 
-fn without<T: Serialize>(value: &T, fields: &[&str]) -> Value {
-    let mut value = serde_json::to_value(value).unwrap_or_default();
+#[derive(Serialize)]
+struct AroundRun<'a, P, S> {
+    program: P,
+    environment: &'a BTreeMap<String, String>,
+    clock: Value,
+    scheduler: S,
+}
+
+fn without(mut value: Value, fields: &[&str]) -> Value {
     if let Some(map) = value.as_object_mut() {
         fields
             .iter()

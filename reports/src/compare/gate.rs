@@ -132,7 +132,11 @@ impl Gate {
         let file: File = match toml::from_str(&text) {
             Ok(file) => file,
             Err(error) => {
-                let reason = error.to_string().trim_end().to_owned();
+                let reason = format!(
+                    "{}\nthresholds are written like this: default = \"3%\", and by metric under \
+                     [metrics]: round_trip_ns = \"5%\"",
+                    error.to_string().trim_end()
+                );
                 return Err(GateError::Malformed { path, reason });
             }
         };

@@ -69,6 +69,23 @@ impl Effect {
         (finite == [true; 3]).then_some(effect)
     }
 
+    /// The smallest relative change (or difference, on that scale) that so many runs with such a
+    /// spread would have shown with a chance of 80 %; `freedom` as in [`power::detectable_shift`].
+    pub(crate) fn detectable(&self, freedom: f64) -> Option<f64> {
+        let [value, low, high] = [self.value, self.low, self.high].map(|end| match self.scale {
+            Scale::Ratio => end.ln(),
+            Scale::Difference => end,
+        });
+        let interval = Estimate {
+            value,
+            low,
+            high,
+            coverage: self.coverage,
+        };
+        let shift = power::detectable_shift(&interval, freedom)?;
+        Some(relative(self.scale, shift)).filter(|size| size.is_finite())
+    }
+
     /// The value that means that nothing differs.
     #[must_use]
     pub fn nothing(&self) -> f64 {
@@ -102,13 +119,6 @@ fn worse_sign(direction: Direction) -> Option<f64> {
         Direction::HigherIsBetter => Some(-1.0),
         Direction::Neutral => None,
     }
-}
-
-/// The smallest relative change (or difference, on that scale) between two independent groups that
-/// would have been found with a chance of 80 %.
-pub(crate) fn detectable(a: &Runs, b: &Runs) -> Option<f64> {
-    let (scale, a, b) = on_scale(a, b);
-    power::detectable_shift(&a, &b).map(|shift| relative(scale, shift))
 }
 
 /// Both groups on logarithms if each number has one, so that a shift is a ratio.
@@ -333,8 +343,11 @@ impl MetricComparison {
         judged.reason = match result {
             Err(fault) => Some(fault.to_string()),
             Ok(()) if judged.effect.is_none() => {
-                let count = pairs.len();
-                Some(format!("{count} complete pairs; it takes {MIN_PAIRS}"))
+                let complete = match pairs.len() {
+                    1 => "1 complete pair".to_owned(),
+                    count => format!("{count} complete pairs"),
+                };
+                Some(format!("{complete}; it takes {MIN_PAIRS}"))
             }
             Ok(()) => None,
         };
@@ -350,7 +363,8 @@ impl MetricComparison {
         self.effect = signed_rank::shift(&judgeable).map(|shift| effect(scale, shift));
         self.p_value = signed_rank::test(&judgeable).map(|test| test.p_value);
         self.cross_check = student::paired(&judgeable).map(|(_, shift)| effect(scale, shift));
-        self.detectable = power::detectable_paired_shift(&judgeable).map(|d| relative(scale, d));
+        let freedom = judgeable.len() as f64 - 1.0;
+        self.detectable = self.effect.and_then(|effect| effect.detectable(freedom));
         Ok(())
     }
 }
@@ -370,7 +384,8 @@ fn as_groups(
     let (a, b) = (runs(0)?, runs(1)?);
     judged.effect = Effect::of_groups(&a, &b);
     judged.p_value = mann_whitney::test(&a, &b).map(|test| test.p_value);
-    judged.detectable = detectable(&a, &b);
+    let freedom = (a.len() + b.len()) as f64 - 2.0;
+    judged.detectable = judged.effect.and_then(|effect| effect.detectable(freedom));
     let (scale, a, b) = on_scale(&a, &b);
     judged.cross_check = student::welch(&a, &b).map(|(_, shift)| effect(scale, shift));
     Ok(())

@@ -235,6 +235,46 @@ fn a_run_on_both_sides_is_refused() {
 }
 
 #[test]
+fn hosts_of_which_nothing_is_known_are_not_called_equal() {
+    let unknown = |mut reports: Vec<Report>| {
+        for report in &mut reports {
+            report.hosts = vec![crate::host::Host::unknown("imported", "fio does not say")];
+        }
+        reports
+    };
+    let (a, b) = (unknown(runs(6, 1e4)), unknown(runs(6, 1e4)));
+    let comparison = compared(&a, &b, &Options::default());
+    assert_eq!(
+        comparison.unknown_environment.as_deref(),
+        Some("fio does not say")
+    );
+    let style = crate::render::terminal::Style::PLAIN;
+    let text = crate::render::compare::comparison(&comparison, &style);
+    assert!(
+        text.contains("environment: unknown on both sides"),
+        "{text}"
+    );
+    let known = compared(&runs(6, 1e4), &runs(6, 1e4), &Options::default());
+    assert_eq!(known.unknown_environment, None);
+}
+
+#[test]
+fn a_run_among_others_on_both_sides_belongs_to_neither() {
+    let (a, mut b) = (runs(6, 1e4), runs(6, 2e4));
+    b.push(a[0].clone());
+    let comparison = compared(&a, &b, &Options::default());
+    assert_eq!((comparison.a.runs, comparison.b.runs), (5, 6));
+    assert_eq!(only(&comparison).verdict, Verdict::Worse);
+    for group in [&comparison.a, &comparison.b] {
+        assert_eq!(group.left_out[0].run, a[0].run.id);
+        assert!(group.left_out[0].why.contains("belongs to neither"));
+    }
+    // What was asked for was something else: it cannot pass, but a regression stays one.
+    assert_eq!(comparison.status, Status::Insufficient);
+    assert_eq!(compared(&a, &b, &gated("3%")).status, Status::Regression);
+}
+
+#[test]
 fn the_text_names_verdicts_differences_and_what_is_missing() {
     let (a, mut b) = (runs(8, 1e4), runs(8, 1.2e4));
     b[0].program.build_profile = "other".to_owned().into();

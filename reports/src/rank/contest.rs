@@ -7,7 +7,7 @@
 //! worse.
 
 use super::Place;
-use crate::compare::{Effect, Verdict, detectable};
+use crate::compare::{Effect, Verdict};
 use crate::model::Direction;
 use crate::stats::{ALPHA, Runs, mann_whitney, median};
 
@@ -163,11 +163,13 @@ impl Order {
         let finite = |effect: &Effect| {
             effect.value.is_finite() && effect.low.is_finite() && effect.high.is_finite()
         };
+        let effect = Effect::of_groups(a, b).filter(finite);
+        let freedom = (a.len() + b.len()) as f64 - 2.0;
         Some(Against {
-            effect: Effect::of_groups(a, b).filter(finite),
+            effect,
             p_value: self.raw[pair],
             adjusted_p_value: self.adjusted[pair],
-            detectable: detectable(a, b).filter(|size| size.is_finite()),
+            detectable: effect.and_then(|effect| effect.detectable(freedom)),
             verdict: match (self.better[i][reference], self.better[reference][i]) {
                 (true, _) => Verdict::Better,
                 (_, true) => Verdict::Worse,

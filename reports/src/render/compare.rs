@@ -4,7 +4,7 @@
 use super::differences::environment;
 use super::grid::{Alignment, Grid};
 use super::terminal::Style;
-use super::text::{push_folded, unbroken, visible};
+use super::text::{folded, push_folded, unbroken, visible};
 use super::units::human;
 use crate::compare::{Comparison, Effect, Group, MetricComparison, Scale, Status, Verdict};
 use std::collections::BTreeMap;
@@ -19,28 +19,19 @@ pub fn comparison(comparison: &Comparison, style: &Style) -> String {
         side(&mut text, name, group, style);
     }
     environment(&mut text, comparison, style);
-    let mut text = folded(&text, style);
+    let mut text = folded(&text, style.width);
     if comparison.cases.iter().any(|case| !case.metrics.is_empty()) {
         text.push('\n');
         text.push_str(&table(comparison, style));
-        text.push_str(&folded(&legend(comparison, style), style));
+        text.push_str(&folded(&legend(comparison, style), style.width));
     }
     text.push('\n');
     let mut notes = String::new();
     blocked(&mut notes, comparison, style);
     footnotes(&mut notes, comparison, style);
     conclusion(&mut notes, comparison, style);
-    text.push_str(&folded(&notes, style));
+    text.push_str(&folded(&notes, style.width));
     style.finish(text)
-}
-
-/// Lines of prose within the width, each continued two columns in.
-fn folded(text: &str, style: &Style) -> String {
-    let mut out = String::new();
-    for line in text.lines() {
-        push_folded(&mut out, line, 2, style.width);
-    }
-    out
 }
 
 fn side(text: &mut String, name: &str, group: &Group, style: &Style) {
@@ -63,7 +54,7 @@ fn moment(time: &str) -> String {
 }
 
 fn table(comparison: &Comparison, style: &Style) -> String {
-    let fits = |grid: &Grid| style.width.is_none_or(|width| grid.width() <= width);
+    let fits = |grid: &Grid<'_>| style.width.is_none_or(|width| grid.width() <= width);
     for grid in [wide(comparison, style), narrow(comparison, style)] {
         if fits(&grid) {
             return grid.finish(*style);
@@ -119,7 +110,7 @@ pub(super) const COLUMNS: [&str; 9] = [
 ];
 
 /// A line per metric below the line of its case.
-fn wide(comparison: &Comparison, style: &Style) -> Grid {
+fn wide(comparison: &Comparison, style: &Style) -> Grid<'static> {
     let columns = COLUMNS.map(|name| match name {
         "metric" | "verdict" => (name, Alignment::Left),
         _ => (name, Alignment::Right),
@@ -161,7 +152,7 @@ pub(super) fn fails(metric: &MetricComparison) -> bool {
 }
 
 /// The numbers of a metric below its name, for terminals that the wide table overfills.
-fn narrow(comparison: &Comparison, style: &Style) -> Grid {
+fn narrow(comparison: &Comparison, style: &Style) -> Grid<'static> {
     use Alignment::{Left, Right};
     let mut grid = Grid::new(&[
         ("A", Right),

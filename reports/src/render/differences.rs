@@ -4,7 +4,7 @@
 use super::compare::some_of;
 use super::terminal::Style;
 use super::text::visible;
-use crate::compare::{Class, Comparison, Difference};
+use crate::compare::{CaseComparison, Class, Comparison, Difference};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -23,16 +23,24 @@ pub(super) fn environment(text: &mut String, comparison: &Comparison, style: &St
     let confounders = of_class(Class::Confounder);
     let declared = of_class(Class::Declared);
     let uncounted = of_class(Class::NotCounted);
-    let of_cases = of_cases(comparison);
-    if confounders.is_empty() && declared.is_empty() && of_cases.is_empty() {
+    let confounders_of_cases = of_cases(comparison);
+    let declared_of_cases = with_cases(comparison, |case| &case.under_study);
+    let lists = [&confounders_of_cases, &declared_of_cases];
+    let none_of_cases = lists.iter().all(|list| list.is_empty());
+    if let Some(reason) = &comparison.unknown_environment {
+        let mark = style.doubtful("environment:");
+        let reason = visible(reason);
+        let _ = writeln!(
+            text,
+            "{mark} unknown on both sides, so it may differ: {reason}"
+        );
+    } else if confounders.is_empty() && declared.is_empty() && none_of_cases {
         let _ = writeln!(text, "environment: no difference that counts");
     }
     lines(text, &style.doubtful("confounder:"), &confounders, "");
-    for (difference, cases) in of_cases {
-        let of = format!(" (of {})", some_of(&cases));
-        lines(text, &style.doubtful("confounder:"), &[difference], &of);
-    }
+    of_some_cases(text, &style.doubtful("confounder:"), confounders_of_cases);
     lines(text, &style.good("under study:"), &declared, "");
+    of_some_cases(text, &style.good("under study:"), declared_of_cases);
     if !uncounted.is_empty() {
         let fields: Vec<String> = uncounted.iter().map(|d| d.field.clone()).collect();
         let line = format!(
@@ -43,12 +51,42 @@ pub(super) fn environment(text: &mut String, comparison: &Comparison, style: &St
     }
 }
 
-/// Differences of what was really used, each once with the cases that have it.
+/// Differences with the cases that have them, those of the same cases together.
+fn of_some_cases(text: &mut String, mark: &str, found: Vec<(&Difference, Vec<String>)>) {
+    let mut of_cases: Vec<(Vec<String>, Vec<&Difference>)> = Vec::new();
+    for (difference, cases) in found {
+        match of_cases.iter_mut().find(|(known, _)| *known == cases) {
+            Some((_, differences)) => differences.push(difference),
+            None => of_cases.push((cases, vec![difference])),
+        }
+    }
+    for (cases, differences) in of_cases {
+        let of = format!(" (of {})", some_of(&cases));
+        lines(text, mark, &differences, &of);
+    }
+}
+
+/// Differences of what was really used that may explain a result, each once with the cases that
+/// have it.
 pub(super) fn of_cases(comparison: &Comparison) -> Vec<(&Difference, Vec<String>)> {
+    with_cases(comparison, |case| &case.confounders)
+}
+
+/// Every difference of what was really used, those that may explain a result first.
+pub(super) fn of_all_cases(comparison: &Comparison) -> Vec<(&Difference, Vec<String>)> {
+    let mut found = of_cases(comparison);
+    found.extend(with_cases(comparison, |case| &case.under_study));
+    found
+}
+
+fn with_cases(
+    comparison: &Comparison,
+    kind: fn(&CaseComparison) -> &[Difference],
+) -> Vec<(&Difference, Vec<String>)> {
     let mut found: Vec<(&Difference, Vec<String>)> = Vec::new();
     let mut known: BTreeMap<(&str, &[String], &[String]), usize> = BTreeMap::new();
     for case in &comparison.cases {
-        for difference in &case.confounders {
+        for difference in kind(case) {
             let key = (difference.field.as_str(), &*difference.a, &*difference.b);
             let at = *known.entry(key).or_insert(found.len());
             if at == found.len() {

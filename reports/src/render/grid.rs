@@ -1,5 +1,5 @@
-//! Columns of numbers below headings that are wider than they: what comparisons and ratios are laid
-//! out on.
+//! Columns of numbers below headings that are wider than they: what comparisons, ratios and rankings
+//! are laid out on.
 
 use super::terminal::Style;
 use super::text::{columns, push_folded};
@@ -17,8 +17,8 @@ enum Line {
 }
 
 /// Lines whose columns are aligned at the end.
-pub(super) struct Grid {
-    columns: Vec<(&'static str, Alignment)>,
+pub(super) struct Grid<'a> {
+    columns: Vec<(&'a str, Alignment)>,
     lines: Vec<Line>,
 }
 
@@ -27,8 +27,8 @@ const INDENT: usize = 2;
 /// Spaces between columns.
 const GAP: usize = 2;
 
-impl Grid {
-    pub(super) fn new(columns: &[(&'static str, Alignment)]) -> Self {
+impl<'a> Grid<'a> {
+    pub(super) fn new(columns: &[(&'a str, Alignment)]) -> Self {
         Self {
             columns: columns.to_vec(),
             lines: Vec::new(),
@@ -41,9 +41,40 @@ impl Grid {
     }
 
     /// A row of cells, one per column.
-    pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        debug_assert_eq!(N, self.columns.len());
-        self.lines.push(Line::Row(cells.into()));
+    pub(super) fn row(&mut self, cells: impl Into<Vec<String>>) {
+        let cells = cells.into();
+        debug_assert_eq!(cells.len(), self.columns.len());
+        self.lines.push(Line::Row(cells));
+    }
+
+    /// The same without the first of these columns, as many of them as it takes to fit the style's
+    /// width.
+    pub(super) fn fitted(mut self, style: Style, dispensable: &[usize]) -> Self {
+        let mut without: Vec<usize> = Vec::new();
+        for &column in dispensable {
+            if style.width.is_none_or(|width| self.width() <= width) {
+                break;
+            }
+            // Columns that went already have moved those behind them.
+            let before = without.iter().filter(|&&gone| gone < column).count();
+            self.drop_column(column - before);
+            without.push(column);
+        }
+        self
+    }
+
+    /// Whether there is, or still is, a column of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.columns.iter().any(|(column, _)| *column == name)
+    }
+
+    fn drop_column(&mut self, column: usize) {
+        self.columns.remove(column);
+        for line in &mut self.lines {
+            if let Line::Row(cells) = line {
+                cells.remove(column);
+            }
+        }
     }
 
     fn widths(&self) -> Vec<usize> {
@@ -89,7 +120,7 @@ impl Grid {
 fn push_row(
     text: &mut String,
     cells: &[String],
-    alignments: &[(&'static str, Alignment)],
+    alignments: &[(&str, Alignment)],
     widths: &[usize],
 ) {
     let mut line = " ".repeat(INDENT);
@@ -112,6 +143,24 @@ fn push_row(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dispensable_columns_go_until_the_rest_fits() {
+        let columns = ["a", "b", "c", "d"].map(|name| (name, Alignment::Left));
+        let grid = |width: Option<usize>| {
+            let mut grid = Grid::new(&columns);
+            grid.row(["11", "22", "33", "44"].map(str::to_owned));
+            let style = Style {
+                width,
+                ..Style::PLAIN
+            };
+            let text = grid.fitted(style, &[1, 3]).finish(style);
+            text.lines().last().unwrap_or_default().to_owned()
+        };
+        assert_eq!(grid(None), "  11  22  33  44");
+        assert_eq!(grid(Some(12)), "  11  33  44");
+        assert_eq!(grid(Some(1)), "  11  33");
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell_and_colours_take_no_room() {

@@ -2,7 +2,7 @@
 
 use super::compare::count;
 use super::terminal::Style;
-use super::text::visible;
+use super::text::{folded, visible};
 use crate::suite::{Plan, Server, Suite, Unit};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -48,7 +48,7 @@ pub fn plan(suite: &Suite, plan: &Plan, seed: u64, style: &Style) -> String {
         let number = round[0].repetition;
         let _ = writeln!(text, "round {number}: {}", visible(&names.join(", ")));
     }
-    text
+    style.finish(folded(&text, style.width))
 }
 
 fn limits(suite: &Suite) -> String {

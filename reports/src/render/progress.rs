@@ -47,7 +47,11 @@ impl SuiteProgress {
     }
 
     fn line(&self, name: &str, what: &str) {
-        let line = format!("[{}/{}] {name:<24} {what}", self.done, self.planned);
+        let digits = self.planned.to_string().len();
+        let line = format!(
+            "[{:>digits$}/{}] {name:<24} {what}",
+            self.done, self.planned
+        );
         match &self.bar {
             Some(bar) => bar.set_message(format!("{name} {what}")),
             // Progress is a courtesy: a closed pipe must not end the session.
@@ -66,7 +70,7 @@ impl Progress for SuiteProgress {
             }
             RunEvent::Finished { unit, report } => {
                 self.done += 1;
-                self.line(&unit.name(), &result(report));
+                self.line(&unit.name(), &result(report, unit.metric.as_deref()));
             }
             RunEvent::Found { unit } => {
                 self.done += 1;
@@ -90,15 +94,20 @@ impl Progress for SuiteProgress {
     }
 }
 
-/// A report's first result in a few words.
-fn result(report: &Report) -> String {
+/// A report's result in a few words: the first and the last case's number of this metric, without
+/// one that of the first headline.
+fn result(report: &Report, metric: Option<&str>) -> String {
     let mut words = Vec::new();
     for case in &report.cases {
         match &case.outcome {
             Outcome::Failed { error } => return format!("FAILED: {}", visible(error)),
             Outcome::Skipped { reason } => return format!("skipped: {}", visible(reason)),
             Outcome::Measured(measurement) => {
-                let metric = measurement.metrics.iter().find(|metric| metric.headline);
+                let mut metrics = measurement.metrics.iter();
+                let metric = match metric {
+                    Some(name) => metrics.find(|metric| metric.key() == name),
+                    None => metrics.find(|metric| metric.headline),
+                };
                 words.extend(metric.map(|metric| human_fact(&metric.value, metric.unit)));
             }
         }

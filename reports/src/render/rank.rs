@@ -1,8 +1,10 @@
 //! A ranking for a terminal: who came first in how much, what else differs, a table per case, and
 //! a footnote for everything that has no number.
 
+use super::grid::{Alignment, Grid};
 use super::table::plain_table;
 use super::terminal::Style;
+use super::text::folded;
 use super::units::human;
 use crate::compare::{Effect, Scale, Verdict};
 use crate::model::{Fact, Unit};
@@ -47,7 +49,7 @@ pub fn ranking(ranking: &Ranking, listing: Listing, style: &Style) -> String {
     }
     footnotes(&mut text, ranking, style);
     legend(&mut text, ranking, style);
-    text
+    style.finish(folded(&text, style.width))
 }
 
 /// Text of a file with its control characters made visible, so that none reaches the terminal.
@@ -193,9 +195,9 @@ fn blocks(
         };
         let label = clean(&label(case, sweep));
         let _ = writeln!(text, "\n{}{}", style.bold(&label), style.faint(&nodes));
-        let _ = writeln!(text, "{}", performance(case, ranking, *style).trim_fmt());
+        text.push_str(&performance(case, ranking, *style));
         if let Some(table) = per_price(case, ranking, *style) {
-            let _ = writeln!(text, "\n{}", table.trim_fmt());
+            let _ = write!(text, "\n{table}");
         }
     }
 }
@@ -210,48 +212,72 @@ fn label(case: &RankedCase, siblings: &[RankedCase]) -> String {
     own.map(|(_, word)| word).collect::<Vec<_>>().join(" ")
 }
 
-fn performance(case: &RankedCase, ranking: &Ranking, style: Style) -> Table {
-    let mut table = plain_table(style);
+/// What the tables have in common, in the order of [`common`].
+fn columns<'a>(median: &'a str, ranking: &Ranking) -> Vec<(&'a str, Alignment)> {
+    use Alignment::{Left, Right};
     let reference = match &ranking.baseline {
         Some(_) => "to baseline",
         None => "to best",
     };
-    let mut header = vec![
-        "metric",
-        "place",
-        "group",
-        "median",
-        "95 % interval",
-        "runs",
-        reference,
-        "95 % interval",
-    ];
+    vec![
+        ("place", Left),
+        ("group", Left),
+        (median, Right),
+        ("95 % interval", Right),
+        ("runs", Right),
+        (reference, Right),
+        ("95 % interval", Right),
+    ]
+}
+
+/// The columns that a narrow terminal does without: the median's interval, and the number of runs.
+const DISPENSABLE: [usize; 2] = [3, 4];
+
+/// A table of metrics with the cells of their groups; where it is too wide, each metric stands on a
+/// line above its groups.
+fn laid_out(
+    columns: &[(&str, Alignment)],
+    metrics: &[(String, Vec<Vec<String>>)],
+    style: Style,
+) -> String {
+    let with_metric: Vec<_> = [("metric", Alignment::Left)]
+        .into_iter()
+        .chain(columns.iter().copied())
+        .collect();
+    let mut wide = Grid::new(&with_metric);
+    let mut narrow = Grid::new(columns);
+    for (metric, rows) in metrics {
+        narrow.heading(format!("  {metric}"));
+        for (index, row) in rows.iter().enumerate() {
+            let title = if index == 0 { metric.as_str() } else { "" };
+            let title = std::iter::once(title.to_owned());
+            wide.row(title.chain(row.iter().cloned()).collect::<Vec<_>>());
+            narrow.row(row.clone());
+        }
+    }
+    if style.width.is_none_or(|width| wide.width() <= width) {
+        wide.finish(style)
+    } else {
+        narrow.fitted(style, &DISPENSABLE).finish(style)
+    }
+}
+
+fn performance(case: &RankedCase, ranking: &Ranking, style: Style) -> String {
+    use Alignment::{Left, Right};
+    let mut columns = columns("median", ranking);
     if ranking.prices.is_some() {
-        header.extend(["cost/h", "front"]);
+        columns.extend([("cost/h", Right), ("front", Left)]);
     }
     let standings = || case.metrics.iter().flat_map(|metric| &metric.standings);
     let share = |standing: &Standing| standing.share.as_ref().is_some_and(|s| s.known().is_some());
     let has_shares = standings().any(share);
     if has_shares {
-        header.extend(["of baseline", "of peak"]);
+        columns.extend([("of baseline", Right), ("of peak", Right)]);
     }
-    let left = ["metric", "place", "group", "front"];
-    let numbers = header
-        .iter()
-        .enumerate()
-        .filter(|(_, name)| !left.contains(name));
-    let numbers: Vec<usize> = numbers.map(|(column, _)| column).collect();
-    right(table.set_header(header), numbers);
-    for metric in &case.metrics {
-        for (index, standing) in metric.standings.iter().enumerate() {
-            let title = if index == 0 {
-                metric.metric.as_str()
-            } else {
-                ""
-            };
-            let value = |value: f64| human(value, metric.unit);
-            let mut row = vec![clean(title)];
-            row.extend(common(standing, value, ranking, style));
+    let metrics = case.metrics.iter().map(|metric| {
+        let value = |value: f64| human(value, metric.unit);
+        let row = |standing: &Standing| {
+            let mut row = Vec::from(common(standing, value, ranking, style));
             if let Some(prices) = &ranking.prices {
                 row.push(cost(standing, &prices.currency));
                 row.push(front(standing.front.as_ref(), style));
@@ -261,10 +287,14 @@ fn performance(case: &RankedCase, ranking: &Ranking, style: Style) -> Table {
                 row.push(percent(share.map(|share| &share.of_baseline)));
                 row.push(percent(share.map(|share| &share.of_peak)));
             }
-            table.add_row(row);
-        }
-    }
-    table
+            row
+        };
+        (
+            clean(&metric.metric),
+            metric.standings.iter().map(row).collect(),
+        )
+    });
+    laid_out(&columns, &metrics.collect::<Vec<_>>(), style)
 }
 
 /// What both tables say of a group: place, name, median, interval, runs, ratio, interval.
@@ -406,26 +436,9 @@ fn percent(share: Option<&Fact<f64>>) -> String {
 }
 
 /// What money buys, for the metrics that are rates.
-fn per_price(case: &RankedCase, ranking: &Ranking, style: Style) -> Option<Table> {
+fn per_price(case: &RankedCase, ranking: &Ranking, style: Style) -> Option<String> {
     let prices = ranking.prices.as_ref()?;
-    let mut table = plain_table(style);
-    let per = format!("per {}", prices.currency);
-    let reference = match &ranking.baseline {
-        Some(_) => "to baseline",
-        None => "to best",
-    };
-    table.set_header([
-        "metric",
-        "place",
-        "group",
-        per.as_str(),
-        "95 % interval",
-        "runs",
-        reference,
-        "95 % interval",
-    ]);
-    right(&mut table, 3..8);
-    let mut rows = 0;
+    let mut metrics = Vec::new();
     for metric in &case.metrics {
         let Some(per_price) = metric.per_price.as_ref().and_then(Fact::known) else {
             continue;
@@ -434,19 +447,14 @@ fn per_price(case: &RankedCase, ranking: &Ranking, style: Style) -> Option<Table
             Unit::BytesPerSecond => Unit::Bytes,
             _ => Unit::Count,
         };
-        for (index, standing) in per_price.standings.iter().enumerate() {
-            let title = if index == 0 {
-                metric.metric.as_str()
-            } else {
-                ""
-            };
-            let mut row = vec![clean(title)];
-            row.extend(common(standing, |value| human(value, unit), ranking, style));
-            table.add_row(row);
-            rows += 1;
-        }
+        let value = |value| human(value, unit);
+        let rows = per_price.standings.iter();
+        let rows = rows.map(|standing| Vec::from(common(standing, value, ranking, style)));
+        metrics.push((clean(&metric.metric), rows.collect()));
     }
-    (rows > 0).then_some(table)
+    let per = format!("per {}", prices.currency);
+    let table = || laid_out(&columns(&per, ranking), &metrics, style);
+    (!metrics.is_empty()).then(table)
 }
 
 /// Notes, each once, with the first thing that it is about and how many more.

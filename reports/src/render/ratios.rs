@@ -3,11 +3,17 @@
 use super::compare::{count, detectable, percent, word};
 use super::grid::{Alignment, Grid};
 use super::terminal::Style;
-use super::text::visible;
+use super::text::{folded, visible};
 use super::units::human;
 use crate::compare::{MetricComparison, Scale, Verdict};
 use crate::model::Direction;
 use crate::ratios::{ArmRatio, NoiseFloor, RowRatios};
+use crate::stats::ALPHA;
+
+const DETECTABLE: &str = "detectable";
+
+/// The columns that a narrow terminal does without: what could have been seen, and how many pairs.
+const DISPENSABLE: [usize; 2] = [5, 4];
 
 /// All ratios as a table with its legend; nothing if there are none.
 #[must_use]
@@ -22,7 +28,7 @@ pub fn ratios(rows: &[RowRatios], style: &Style) -> String {
         ("ratio", Right),
         ("95 % interval", Right),
         ("pairs", Right),
-        ("detectable", Right),
+        (DETECTABLE, Right),
         ("verdict", Left),
     ]);
     let mut notes = Vec::new();
@@ -39,19 +45,22 @@ pub fn ratios(rows: &[RowRatios], style: &Style) -> String {
             notes.extend(reason(arm).map(|reason| format!("{} {}: {reason}", row.row, arm.arm)));
         }
     }
+    let sheet = sheet.fitted(*style, &DISPENSABLE);
+    let mut prose = String::new();
+    legend(&mut prose, rows, sheet.has(DETECTABLE), *style);
     let mut text = sheet.finish(*style);
-    legend(&mut text, rows, *style);
     for note in notes {
-        text.push_str(&format!(
+        prose.push_str(&format!(
             "{} {}\n",
             style.doubtful("no ratio:"),
             visible(&note)
         ));
     }
-    text
+    text.push_str(&folded(&prose, style.width));
+    style.finish(text)
 }
 
-fn heading(sheet: &mut Grid, row: &RowRatios, style: Style) {
+fn heading(sheet: &mut Grid<'_>, row: &RowRatios, style: Style) {
     let known = row
         .arms
         .iter()
@@ -69,7 +78,7 @@ fn heading(sheet: &mut Grid, row: &RowRatios, style: Style) {
 }
 
 /// The baseline's own line: its median over the pairs of the first arm that has some.
-fn baseline(sheet: &mut Grid, row: &RowRatios) {
+fn baseline(sheet: &mut Grid<'_>, row: &RowRatios) {
     let arms = row
         .arms
         .iter()
@@ -85,7 +94,7 @@ fn baseline(sheet: &mut Grid, row: &RowRatios) {
     sheet.row([name, median, empty(), empty(), empty(), empty(), empty()]);
 }
 
-fn noise_floor(sheet: &mut Grid, floor: &NoiseFloor, style: Style, notes: &mut Vec<String>) {
+fn noise_floor(sheet: &mut Grid<'_>, floor: &NoiseFloor, style: Style, notes: &mut Vec<String>) {
     let spread = floor.spread.map(|spread| match scale(&floor.ratio) {
         Some((Scale::Difference, comparison)) => human(spread, comparison.unit),
         _ => percent(spread),
@@ -117,7 +126,7 @@ fn reason(arm: &ArmRatio) -> Option<String> {
     }
 }
 
-fn line(sheet: &mut Grid, arm: &ArmRatio, detectable: String, verdict: String) {
+fn line(sheet: &mut Grid<'_>, arm: &ArmRatio, detectable: String, verdict: String) {
     let absent = || "n/a".to_owned();
     let comparison = arm.result.as_ref().ok();
     let median = comparison.and_then(|c| Some(human(c.b.median?, c.unit)));
@@ -166,7 +175,10 @@ fn verdict(arm: &ArmRatio, floor: Option<&NoiseFloor>, style: Style) -> String {
         Err(_) => word(Verdict::Insufficient, &style),
         Ok(_) if arm.within_noise => "~ within the noise floor".to_owned(),
         Ok(comparison) => {
-            let word = word(comparison.verdict, &style);
+            let word = match chance_among_many(comparison) {
+                Some(p_value) => format!("~ (p {p_value:.3})"),
+                None => word(comparison.verdict, &style),
+            };
             match floor {
                 Some(floor) if floor.spread.is_none() => format!("{word} (no noise floor)"),
                 _ => word,
@@ -175,13 +187,26 @@ fn verdict(arm: &ArmRatio, floor: Option<&NoiseFloor>, style: Style) -> String {
     }
 }
 
-fn legend(text: &mut String, rows: &[RowRatios], style: Style) {
-    let arms: usize = rows.iter().map(|row| row.arms.len()).sum();
-    let mut lines = vec![
-        "ratio: arm / baseline, over pairs of runs that were neighbours in time".to_owned(),
-        "detectable: the smallest change that so many pairs with such a spread show 4 times in 5"
-            .to_owned(),
-    ];
+/// The p value of a ratio whose interval excludes 1 all by itself, but not among so many others.
+fn chance_among_many(comparison: &MetricComparison) -> Option<f64> {
+    let clear = comparison.effect?.is_clear();
+    comparison
+        .adjusted_p_value
+        .filter(|p_value| clear && *p_value > ALPHA)
+}
+
+fn legend(text: &mut String, rows: &[RowRatios], has_detectable: bool, style: Style) {
+    let arms = || rows.iter().flat_map(|row| &row.arms);
+    let compared = || arms().filter_map(|arm| arm.result.as_ref().ok());
+    let mut lines =
+        vec!["ratio: arm / baseline, over pairs of runs that were neighbours in time".to_owned()];
+    if has_detectable {
+        lines.push(
+            "detectable: the smallest change that so many pairs with such a spread show 4 times \
+             in 5"
+                .to_owned(),
+        );
+    }
     if rows.iter().any(|row| row.noise_floor.is_some()) {
         lines.push(
             "noise floor: how far a second, identical run of the baseline may be from it; no \
@@ -189,11 +214,29 @@ fn legend(text: &mut String, rows: &[RowRatios], style: Style) {
                 .to_owned(),
         );
     }
-    if arms > 1 {
+    let floors = rows.iter().filter_map(|row| row.noise_floor.as_ref());
+    if floors.into_iter().any(|floor| floor.differs) {
+        lines.push(
+            "not equal: the interval of two identical arms excludes 1; once in 20 times it should"
+                .to_owned(),
+        );
+    }
+    if compared().any(|comparison| comparison.verdict == Verdict::Same) {
+        lines.push("~: no difference was found, which says little about smaller ones".to_owned());
+    }
+    let ratios = compared().filter(|c| c.p_value.is_some()).count();
+    if ratios > 1 {
         lines.push(format!(
-            "~: no difference was found; verdicts are adjusted for {} at once (Benjamini-Hochberg)",
-            count(arms, "ratio")
+            "verdicts are adjusted for {} at once (Benjamini-Hochberg)",
+            count(ratios, "ratio")
         ));
+    }
+    if compared().any(|comparison| chance_among_many(comparison).is_some()) {
+        lines.push(
+            "~ (p ...): the interval excludes 1, but among so many ratios one in 20 does so by \
+             chance; more pairs tell"
+                .to_owned(),
+        );
     }
     for line in lines {
         text.push_str(&style.faint(&line));
@@ -249,10 +292,35 @@ mod tests {
         ] {
             assert!(flat.contains(expected), "{expected:?}:\n{text}");
         }
-        let table = text.lines().take_while(|line| !line.starts_with("ratio:"));
-        for line in table {
-            assert!(line.chars().count() <= 92, "{line}");
+        let narrow = Style {
+            width: Some(80),
+            ..Style::PLAIN
+        };
+        for line in ratios(&rows, &narrow).lines() {
+            assert!(line.chars().count() <= 80, "{line}");
         }
+    }
+
+    #[test]
+    fn chance_among_many_ratios_is_told_apart_from_no_difference() {
+        let mut one = arm("new", 1.2, 0.01);
+        let comparison = one.result.as_mut().expect("compared");
+        comparison.adjusted_p_value = Some(0.0625);
+        comparison.conclude(false);
+        let rows = [RowRatios {
+            row: "rr".to_owned(),
+            point: String::new(),
+            metric: "round_trip_ns p50".to_owned(),
+            baseline: "old".to_owned(),
+            noise_floor: None,
+            arms: vec![one],
+        }];
+        let text = ratios(&rows, &Style::PLAIN);
+        assert!(
+            text.contains("~ (p 0.062)") || text.contains("~ (p 0.063)"),
+            "{text}"
+        );
+        assert!(text.contains("more pairs tell"), "{text}");
     }
 
     #[test]

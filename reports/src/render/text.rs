@@ -139,6 +139,20 @@ pub(super) fn push_folded(out: &mut String, line: &str, hang: usize, width: Opti
     }
 }
 
+/// Lines of prose within the width, each continued two columns in; lines that fit stay as they are.
+pub(super) fn folded(text: &str, width: Option<usize>) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        // Columns of a table that fits must not be touched.
+        if width.is_none_or(|width| columns(line) <= width) {
+            out.extend([&*line.replace(UNBROKEN, " "), "\n"]);
+        } else {
+            push_folded(&mut out, line, 2, width);
+        }
+    }
+    out
+}
+
 /// Rows of cells as lines with aligned columns, `gap` spaces apart; the first column leans left,
 /// the others right.
 pub(super) fn align(rows: &[Vec<String>], gap: usize) -> Vec<String> {

@@ -2,6 +2,7 @@
 //! where it changed: since when, by how much, and what changed with it.
 
 use super::terminal::Style;
+use super::text::folded;
 use super::units::human;
 use crate::compare::{Class, Difference, Effect, Scale, Verdict};
 use crate::history::{CaseTrend, Change, ChangeKind, MetricTrend, Trend};
@@ -12,8 +13,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use unicode_width::UnicodeWidthStr;
 
-/// The longest course, in characters.
+/// The longest course, in characters, and the shortest of one that must make room.
 const COURSE: usize = 40;
+const SHORTEST_COURSE: usize = 12;
+/// Columns for the latest number.
+const LATEST: usize = 10;
 /// The most changes that are shown of a metric, and fields of an environment.
 const SHOWN: usize = 8;
 
@@ -33,7 +37,7 @@ pub fn trend(trend: &Trend, style: &Style) -> String {
     environments.list(&mut text, trend, style);
     footnotes(&mut text, &trend.cases, style);
     text.push_str(&tally(trend));
-    text
+    style.finish(folded(&text, style.width))
 }
 
 /// What must be said of cases to tell them apart.
@@ -95,19 +99,26 @@ fn block(
     let metrics = || cases.iter().flat_map(|case| &case.metrics);
     let params = widest(&mut cases.iter().map(|case| names.params(case)));
     let titles = widest(&mut metrics().map(|metric| printable(&metric.title)));
+    let gap = if params > 0 { "  " } else { "" };
+    let counted = cases
+        .iter()
+        .flat_map(|case| case.metrics.iter().map(move |metric| counts(case, metric)));
+    let beside = 2 + params + gap.len() + titles + 2 + 2 + LATEST + 2 + widest(&mut { counted });
+    let longest = style.width.map_or(COURSE, |width| {
+        width.saturating_sub(beside).clamp(SHORTEST_COURSE, COURSE)
+    });
     let courses = metrics()
-        .map(|metric| metric.points.len().min(COURSE))
+        .map(|metric| metric.points.len().min(longest))
         .max();
     for case in cases {
         let mut label = names.params(case);
         for metric in &case.metrics {
-            let gap = if params > 0 { "  " } else { "" };
             let title = pad(&printable(&metric.title), titles);
-            let course = pad(&course(metric), courses.unwrap_or(0));
+            let course = pad(&course(metric, longest), courses.unwrap_or(0));
             let latest = case
                 .latest(metric)
                 .map(|(_, value)| human(value, metric.unit));
-            let latest = pad_left(&latest.unwrap_or("n/a".to_owned()), 10);
+            let latest = pad_left(&latest.unwrap_or("n/a".to_owned()), LATEST);
             let _ = writeln!(
                 text,
                 "  {}{gap}{title}  {course}  {}  {}",
@@ -145,9 +156,9 @@ fn counts(case: &CaseTrend, metric: &MetricTrend) -> String {
 
 /// The medians of the runs in small. Ten percent fill the height at least, so that noise looks
 /// like noise.
-fn course(metric: &MetricTrend) -> String {
+fn course(metric: &MetricTrend, longest: usize) -> String {
     const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let (points, width) = (&metric.points, metric.points.len().min(COURSE));
+    let (points, width) = (&metric.points, metric.points.len().min(longest));
     let medians: Vec<f64> = (0..width)
         .filter_map(|at| {
             let [start, end] = [at, at + 1].map(|at| at * points.len() / width);

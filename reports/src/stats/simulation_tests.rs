@@ -10,8 +10,8 @@ const OPERATIONS: usize = 100;
 const SPREAD: f64 = 0.03;
 
 /// What shapes the simulated numbers, beside the spreads.
-#[derive(Clone, Copy)]
-enum Shape {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Shape {
     /// Nothing.
     Smooth,
     /// Numbers are whole: many runs tie.
@@ -21,7 +21,7 @@ enum Shape {
 }
 
 /// The median latency of one run: a run's own level, and skewed noise in each operation.
-fn run(random: &mut Random, level: f64, shape: Shape) -> f64 {
+pub(crate) fn run(random: &mut Random, level: f64, shape: Shape) -> f64 {
     let mut level = level * (SPREAD * random.normal()).exp();
     if matches!(shape, Shape::Outliers) && random.below(10) == 0 {
         level *= 1.0 + 0.5 * random.unit();

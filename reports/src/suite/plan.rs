@@ -24,6 +24,8 @@ pub struct Unit {
     pub server: Option<Server>,
     /// Whose output it prints, if it writes no report of its own.
     pub import: Option<Format>,
+    /// The metric by which the row's arms are set against each other, if the suite names one.
+    pub metric: Option<String>,
     /// Environment variables: the suite's, the row's and the arm's.
     pub env: BTreeMap<String, String>,
     /// Where the suite's own programs are found, if not beside `reports`.
@@ -220,6 +222,7 @@ fn unit(suite: &Suite, row: &Row, own: &RowArm, arm: &Arm, values: &[(&str, &str
             port: server.port,
         }),
         import: own.import,
+        metric: row.metric.clone(),
         env: env
             .map(|(name, value)| (name.clone(), fill(value)))
             .collect(),

@@ -31,27 +31,29 @@ pub(super) enum Ended {
     Stopped,
     Missing(String),
     NotStarted(io::Error),
+    NoServer(io::Error),
 }
 
 /// Runs a command to its end, its server beside it.
 pub(super) fn execute(unit: &Unit, argv: &[String], stdout: &File, log: &File) -> Ended {
-    let not_started = |program: &str, error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Ended::Missing(program.to_owned()),
-        _ => Ended::NotStarted(error),
-    };
+    let not_started =
+        |program: &str, error: io::Error, otherwise: fn(io::Error) -> Ended| match error.kind() {
+            io::ErrorKind::NotFound => Ended::Missing(program.to_owned()),
+            _ => otherwise(error),
+        };
     let _server = match &unit.server {
         None => None,
         Some(server) => {
             let argv = resolved(&server.command, unit);
             match server::start(server, command(&argv, unit), log) {
                 Ok(running) => Some(running),
-                Err(error) => return not_started(&argv[0], error),
+                Err(error) => return not_started(&argv[0], error, Ended::NoServer),
             }
         }
     };
     match spawn(argv, unit, stdout, log) {
         Ok(child) => wait(child, unit.timeout),
-        Err(error) => not_started(&argv[0], error),
+        Err(error) => not_started(&argv[0], error, Ended::NotStarted),
     }
 }
 

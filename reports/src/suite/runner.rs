@@ -8,6 +8,7 @@ use crate::import::{self, Format};
 use crate::model::{self, Benchmark, Case, Outcome, Report};
 use crate::program;
 use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 use std::process::ExitStatus;
 
@@ -160,9 +161,9 @@ fn run_once(
         .write(true)
         .open(&log_path)
         .map_err(io_error(format!("write {}", log_path.display())))?;
-    let scratch = tempfile::tempdir_in(session.dir()).map_err(io_error(format!(
+    let scratch = tempfile::tempdir_in(session.scratch()).map_err(io_error(format!(
         "make a folder in {}",
-        session.dir().display()
+        session.scratch().display()
     )))?;
     let wanted = scratch.path().join("report.json");
     let mut argv = resolved(&unit.command, unit);
@@ -178,7 +179,13 @@ fn run_once(
             let stdout = File::create_new(&wanted)
                 .map_err(io_error(format!("write {}", wanted.display())))?;
             let ended = execute(unit, &argv, &stdout, &log);
-            (ended, imported(format, &wanted, &argv, &started))
+            let report = imported(format, &wanted, &argv, &started);
+            if report.is_err() {
+                // What could not be imported is what one wants to see; the log is a courtesy.
+                let printed = File::open(&wanted);
+                let _ = printed.and_then(|mut printed| io::copy(&mut printed, &mut &log));
+            }
+            (ended, report)
         }
     };
     let fault = match (&ended, report) {
@@ -198,7 +205,7 @@ fn run_once(
             let _ = fs::remove_file(&log_path);
             return Ok(None);
         }
-        Ended::Exited(status) => without_report(&argv, status, &fault, log),
+        Ended::Exited(status) => without_report(&argv, status, &fault, log, remedy(unit)),
         Ended::TimedOut => {
             let limit = unit.timeout.as_secs_f64();
             let tail = tail(log);
@@ -219,8 +226,23 @@ fn run_once(
         Ended::NotStarted(error) => Outcome::Failed {
             error: format!("cannot start {}: {error}", argv[0]),
         },
+        Ended::NoServer(error) => Outcome::Failed {
+            error: format!("{} has no server: {error}{}", argv[0], tail(log)),
+        },
     };
     Ok(Some(stand_in(unit, &argv, started, outcome)))
+}
+
+/// What to do about a program that writes no report, if it is none of this suite's.
+fn remedy(unit: &Unit) -> &'static str {
+    let own = |word: &String| OWN_PROGRAMS.iter().any(|own| word.contains(own));
+    match unit.import.is_some() || unit.command.iter().any(own) {
+        true => "",
+        false => {
+            "; if it knows no `-o FILE`, which was added, let its row say whose output it prints, \
+             as in import = \"fio\""
+        }
+    }
 }
 
 /// What a peer printed, as a report of this machine.
@@ -242,12 +264,20 @@ fn imported(
 }
 
 /// What to say of a process that ended without a readable report.
-fn without_report(argv: &[String], status: ExitStatus, fault: &str, log: File) -> Outcome {
+fn without_report(
+    argv: &[String],
+    status: ExitStatus,
+    fault: &str,
+    log: File,
+    remedy: &str,
+) -> Outcome {
     let text = format!("{} ended with {status}{fault}{}", argv[0], tail(log));
     if status.code() == Some(program::EXIT_UNAVAILABLE.into()) {
         return Outcome::Skipped { reason: text };
     }
-    Outcome::Failed { error: text }
+    Outcome::Failed {
+        error: text + remedy,
+    }
 }
 
 /// The report of a run that could not write its own.

@@ -4,13 +4,19 @@
 //! DIR/session.json     which suite, which wishes beside it, the seed, and when it ended
 //! DIR/runs/*.json      one report per finished run, complete or absent
 //! DIR/logs/*.log       what a run printed, kept when it failed
+//! DIR/scratch/         what the run of this moment writes; gone when none runs
 //! ```
+//!
+//! A session holds a lock on its folder (flock), so that no two processes work on one, and none
+//! stays locked after a process that was killed.
 
 use super::{Asked, Plan, Scheduled, Suite};
 use crate::model::{self, LoadError, Report};
 use crate::program;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +25,7 @@ use std::path::{Path, PathBuf};
 pub struct Session {
     recorded: Recorded,
     dir: PathBuf,
+    _lock: Flock<File>,
 }
 
 /// What `session.json` holds.
@@ -72,6 +79,14 @@ pub enum SessionError {
         /// The folder.
         dir: PathBuf,
     },
+    /// Another process works on the session.
+    #[error(
+        "another `reports run` works in {dir}: wait for its end, stop it, or choose another --out"
+    )]
+    Busy {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// There is no session to resume.
     #[error("{dir} holds no session to resume: {reason}")]
     Absent {
@@ -113,10 +128,17 @@ impl Session {
         seed: u64,
         asked: Asked,
     ) -> Result<Self, SessionError> {
-        if dir.join("session.json").exists() {
-            return Err(SessionError::Exists {
-                dir: dir.to_owned(),
-            });
+        let exists = || dir.join("session.json").exists();
+        let refused = || SessionError::Exists {
+            dir: dir.to_owned(),
+        };
+        if exists() {
+            return Err(refused());
+        }
+        let lock = occupy(dir)?;
+        // Another process may have been faster until now.
+        if exists() {
+            return Err(refused());
         }
         let recorded = Recorded {
             id: uuid::Uuid::new_v4().to_string(),
@@ -125,10 +147,17 @@ impl Session {
             ended: None,
             suite: suite_text.to_owned(),
         };
-        let dir = dir.to_owned();
-        let session = Self { recorded, dir };
+        Self::begin(recorded, dir, lock)
+    }
+
+    fn begin(recorded: Recorded, dir: &Path, lock: Flock<File>) -> Result<Self, SessionError> {
+        let session = Self {
+            recorded,
+            dir: dir.to_owned(),
+            _lock: lock,
+        };
         session.write(&session.recorded)?;
-        session.with_folders()
+        Ok(session)
     }
 
     /// Opens a session that was started earlier with the same suite. Of what is asked now,
@@ -137,21 +166,23 @@ impl Session {
     /// # Errors
     /// [`SessionError`].
     pub fn resume(dir: &Path, suite_text: &str, asked: &Asked) -> Result<Self, SessionError> {
-        let dir = dir.to_owned();
-        let found = Recorded::load(&dir);
+        let of_dir = || dir.to_owned();
+        let found = Recorded::load(dir);
         let found = found.and_then(|found| found.ok_or("there is no session.json".to_owned()));
         let mut recorded = match found {
             Ok(recorded) => recorded,
-            Err(reason) => return Err(SessionError::Absent { dir, reason }),
+            Err(reason) => {
+                let dir = of_dir();
+                return Err(SessionError::Absent { dir, reason });
+            }
         };
         if recorded.suite != suite_text {
-            return Err(SessionError::OtherSuite { dir });
+            return Err(SessionError::OtherSuite { dir: of_dir() });
         }
+        let lock = occupy(dir)?;
         recorded.asked = recorded.asked.renewed(asked);
         recorded.ended = None;
-        let session = Self { recorded, dir };
-        session.write(&session.recorded)?;
-        session.with_folders()
+        Self::begin(recorded, dir, lock)
     }
 
     fn write(&self, recorded: &Recorded) -> Result<(), SessionError> {
@@ -175,21 +206,16 @@ impl Session {
         })
     }
 
-    fn with_folders(self) -> Result<Self, SessionError> {
-        for folder in ["runs", "logs"] {
-            let path = self.dir.join(folder);
-            fs::create_dir_all(&path).map_err(|source| SessionError::Io {
-                what: format!("make {}", path.display()),
-                source,
-            })?;
-        }
-        Ok(self)
-    }
-
     /// The session's folder.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Where the processes of a run may write what is not kept.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.dir.join("scratch")
     }
 
     /// The session's id, shared by all its runs.
@@ -255,4 +281,46 @@ impl Session {
             }
         })
     }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Only an empty one goes.
+        let _ = fs::remove_dir(self.scratch());
+    }
+}
+
+/// Makes the session's folders and locks them. What a killed process left in the scratch folder
+/// goes.
+fn occupy(dir: &Path) -> Result<Flock<File>, SessionError> {
+    let made = |folder: &str| {
+        let path = dir.join(folder);
+        match fs::create_dir_all(&path) {
+            Ok(()) => Ok(path),
+            Err(source) => Err(SessionError::Io {
+                what: format!("make {}", path.display()),
+                source,
+            }),
+        }
+    };
+    let runs = made("runs")?;
+    made("logs")?;
+    let io_error = |what: &str, path: &Path, source| SessionError::Io {
+        what: format!("{what} {}", path.display()),
+        source,
+    };
+    let folder = File::open(&runs).map_err(|source| io_error("open", &runs, source))?;
+    let lock = match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => lock,
+        Err((_, Errno::EWOULDBLOCK)) => {
+            return Err(SessionError::Busy {
+                dir: dir.to_owned(),
+            });
+        }
+        Err((_, errno)) => return Err(io_error("lock", &runs, errno.into())),
+    };
+    let scratch = made("scratch")?;
+    let emptied = fs::remove_dir_all(&scratch).and_then(|()| fs::create_dir(&scratch));
+    emptied.map_err(|source| io_error("empty", &scratch, source))?;
+    Ok(lock)
 }

@@ -1,15 +1,17 @@
-//! Every `unsafe` line that the suite's libraries rest on.
+//! Every `unsafe` line that the `reports` library and `net-bench` rest on.
 //!
-//! `reports` and `net-bench` forbid unsafe code, because they parse what strangers wrote. What they
-//! need that has no safe interface stands here: the processor's cycle counter, which the timed
-//! loops read once per operation; the ethtool ioctls, which alone know a network card's firmware,
-//! statistics and queues; socket options that no crate knows, among them those that tell what
-//! happened to a connection; batches of datagrams whose headers are laid out once; and transfers
-//! inside the kernel.
+//! Both forbid unsafe code, because they parse what strangers wrote. What they need without a safe
+//! interface is here: the processor's cycle counter, which the timed loops read once per operation;
+//! the ethtool ioctls, which alone know a network card's firmware, statistics and queues; the socket
+//! options that no crate knows; what the kernel tells of a connection; the choice among sockets that
+//! share a port; batches of datagrams whose headers are laid out once; and transfers inside the
+//! kernel.
 
 mod cycles;
 pub mod ethtool;
 pub mod mmsg;
+pub mod reuseport;
+pub mod socket_state;
 pub mod sockopt;
 mod tcp_info;
 pub mod transfer;

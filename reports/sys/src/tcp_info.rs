@@ -4,7 +4,7 @@
 //! came are all that is read, at the offsets of include/uapi/linux/tcp.h, so a field that the
 //! running kernel does not know is `None` and never a zero that was not measured.
 
-use crate::sockopt::get_bytes;
+use crate::socket_state::get_bytes;
 use std::io;
 use std::os::fd::AsFd;
 

@@ -3,6 +3,7 @@
 
 use super::{Attributes, NLM_F_DUMP, Socket, half, long, push_attribute, word};
 use nix::sys::socket::SockProtocol;
+use std::collections::BTreeMap;
 use std::io;
 
 // Numbers of include/uapi/linux/{genetlink,netdev}.h.
@@ -19,6 +20,11 @@ const QSTATS_RX_PACKETS: u16 = 8;
 const QSTATS_RX_BYTES: u16 = 9;
 const QSTATS_TX_PACKETS: u16 = 10;
 const QSTATS_TX_BYTES: u16 = 11;
+const NETDEV_CMD_QUEUE_GET: u8 = 10;
+const QUEUE_ID: u16 = 1;
+const QUEUE_IFINDEX: u16 = 2;
+const QUEUE_TYPE: u16 = 3;
+const QUEUE_NAPI_ID: u16 = 4;
 const SCOPE_QUEUE: u64 = 1;
 const TYPE_RX: u32 = 0;
 
@@ -70,6 +76,32 @@ fn parse(body: &[u8], device: u32) -> Option<QueueStats> {
     })
 }
 
+/// The receive queue of each NAPI instance of a device: a flow knows the instance that its packets
+/// come through, and this is its queue.
+///
+/// # Errors
+/// What the kernel says: `ENOENT` before Linux 6.8.
+pub fn napi_queues(device: u32) -> io::Result<BTreeMap<u32, u32>> {
+    let socket = Socket::open(SockProtocol::NetlinkGeneric)?;
+    let family = family_id(&socket, b"netdev\0")?;
+    let mut body = vec![NETDEV_CMD_QUEUE_GET, 1, 0, 0];
+    push_attribute(&mut body, QUEUE_IFINDEX, &device.to_ne_bytes());
+    let answers = socket.ask(family, NLM_F_DUMP, &body)?;
+    let queues = answers
+        .iter()
+        .filter_map(|(_, body)| parse_napi(body, device));
+    Ok(queues.collect())
+}
+
+/// The NAPI instance and number of a receive queue.
+fn parse_napi(body: &[u8], device: u32) -> Option<(u32, u32)> {
+    let attributes = Attributes(body.get(GENERIC..)?);
+    let number = |kind| word(attributes.find(kind)?, 0);
+    let wanted = number(QUEUE_IFINDEX)? == device && number(QUEUE_TYPE)? == TYPE_RX;
+    wanted.then_some(())?;
+    Some((number(QUEUE_NAPI_ID)?, number(QUEUE_ID)?))
+}
+
 /// A number that takes eight bytes only where four do not suffice.
 fn unsigned(value: &[u8]) -> Option<u64> {
     match value.len() {
@@ -116,6 +148,24 @@ mod tests {
     }
 
     #[test]
+    fn only_receive_queues_with_an_instance_are_told() {
+        let queue = |kind: u32, napi: Option<u32>| {
+            let mut body = vec![0; GENERIC];
+            push_attribute(&mut body, QUEUE_ID, &5_u32.to_ne_bytes());
+            push_attribute(&mut body, QUEUE_IFINDEX, &3_u32.to_ne_bytes());
+            push_attribute(&mut body, QUEUE_TYPE, &kind.to_ne_bytes());
+            if let Some(napi) = napi {
+                push_attribute(&mut body, QUEUE_NAPI_ID, &napi.to_ne_bytes());
+            }
+            body
+        };
+        assert_eq!(parse_napi(&queue(TYPE_RX, Some(8193)), 3), Some((8193, 5)));
+        assert_eq!(parse_napi(&queue(TYPE_RX, Some(8193)), 4), None);
+        assert_eq!(parse_napi(&queue(1, Some(8193)), 3), None);
+        assert_eq!(parse_napi(&queue(TYPE_RX, None), 3), None);
+    }
+
+    #[test]
     fn the_kernel_answers_or_says_why_not() {
         // The first devices of this namespace: loopback, which tells nothing, and perhaps a card.
         for device in 1..=4 {
@@ -126,6 +176,9 @@ mod tests {
                     }
                 }
                 Err(error) => assert!(error.raw_os_error().is_some(), "{error}"),
+            }
+            if let Ok(queues) = napi_queues(device) {
+                assert!(queues.values().all(|&queue| queue < 4096), "{queues:?}");
             }
         }
     }

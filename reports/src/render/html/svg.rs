@@ -82,7 +82,10 @@ impl Axis {
                 (low.min(value), high.max(value))
             });
         let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
-        let least = low.abs().max(high.abs()) * 0.01;
+        let least = match low.abs().max(high.abs()) {
+            0.0 => 0.5,
+            largest => largest * 0.01,
+        };
         let pad = if high - low < 2.0 * least { least } else { 0.0 };
         let ticks = linear_ticks(low - pad, high + pad);
         Self {
