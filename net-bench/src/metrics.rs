@@ -281,7 +281,6 @@ impl Pair<'_> {
             rate("packets_per_s", self.receiver).headline(),
             share.headline(),
             rate("sender_packets_per_s", self.sender),
-            rate("messages_per_s", self.sender).compat("sockperf"),
             count("lost_datagrams", lost),
             count("duplicate_datagrams", tally.duplicates),
             count("reordered_datagrams", tally.reordered),

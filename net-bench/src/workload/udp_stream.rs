@@ -20,6 +20,8 @@ use bench_sys::sockopt::{set_udp_gro, set_udp_segment};
 use reports::measure::{Recorder, Verified, Workload};
 use reports::model::Work;
 use std::os::fd::AsFd;
+use std::thread;
+use std::time::Duration;
 
 /// Bytes of a datagram's number.
 pub const NUMBER_BYTES: usize = 8;
@@ -32,8 +34,13 @@ const MOST: u64 = 1 << 56;
 const BATCH: usize = 64;
 /// How many joined messages one call receives, each up to 64 KiB.
 const JOINED: usize = 8;
-/// How often the end is said.
-const ENDS: u32 = 3;
+/// How long to wait before the end is said, each time that it is: a receiver whose buffer is full
+/// loses what comes all at once.
+const ENDS: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_millis(2),
+    Duration::from_millis(20),
+];
 
 /// One flow of a sending thread.
 struct Lane {
@@ -180,7 +187,8 @@ impl Workload for UdpSender {
 
     fn drain(&mut self) -> anyhow::Result<Work> {
         let mut last = vec![0; self.length];
-        for _ in 0..ENDS {
+        for pause in ENDS {
+            thread::sleep(pause);
             for lane in &mut self.lanes {
                 put(lane.next | END, &mut last);
                 lane.flow.try_send(&last)?;
