@@ -72,6 +72,13 @@ pub(super) fn of_cases(comparison: &Comparison) -> Vec<(&Difference, Vec<String>
     with_cases(comparison, |case| &case.confounders)
 }
 
+/// Every difference of what was really used, those that may explain a result first.
+pub(super) fn of_all_cases(comparison: &Comparison) -> Vec<(&Difference, Vec<String>)> {
+    let mut found = of_cases(comparison);
+    found.extend(with_cases(comparison, |case| &case.under_study));
+    found
+}
+
 fn with_cases(
     comparison: &Comparison,
     kind: fn(&CaseComparison) -> &[Difference],

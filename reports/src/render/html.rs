@@ -11,7 +11,7 @@ mod heatmap;
 mod plots;
 mod svg;
 
-pub(super) use super::differences::of_cases as differences;
+use super::differences::of_all_cases as differences;
 
 use crate::compare::{Axis, Comparison};
 use crate::model::Report;

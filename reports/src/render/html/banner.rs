@@ -2,7 +2,7 @@
 //! compared at all.
 
 use super::{Page, differences};
-use crate::compare::{Class, Comparison, Difference, Group, Status, Verdict};
+use crate::compare::{Class, Comparison, Group, Status, Verdict};
 use crate::model::Severity;
 use crate::render::compare::{count, some_of};
 use crate::summary::CaseSummary;
@@ -69,12 +69,11 @@ fn side(group: &Group) -> Markup {
 /// What stands between the numbers and a verdict: the environments' differences and what blocks
 /// whole cases.
 fn mismatch(comparison: &Comparison) -> Markup {
-    let of_class = |class| -> Vec<&Difference> {
-        let all = comparison.environment.iter();
-        all.filter(|difference| difference.class == class).collect()
-    };
-    let own = differences(comparison);
-    let confounders = of_class(Class::Confounder).len() + own.len();
+    let of_cases = differences(comparison);
+    let own = of_cases.iter().map(|(difference, _)| *difference);
+    let confounders = comparison.environment.iter().chain(own);
+    let confounders = confounders.filter(|difference| difference.class == Class::Confounder);
+    let confounders = confounders.count();
     html! {
         @if !comparison.blocked.is_empty() {
             div .verdict.bad {

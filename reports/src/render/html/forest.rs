@@ -172,9 +172,9 @@ fn table(groups: &[Group], of: &str, [a, b, effect]: [&str; 3]) -> Markup {
         div .scroll tabindex="0" { table .forest {
             thead { tr {
                 th scope="col" { (of) }
-                @for name in names { th scope="col" .num { (name) } }
-                th scope="col" { (axis.labels()) }
                 th scope="col" { "verdict" }
+                th scope="col" { (axis.labels()) }
+                @for name in names { th scope="col" .num { (name) } }
             } }
             @for group in groups {
                 tbody {
@@ -201,10 +201,10 @@ fn line(group: &Group, row: &Row, axis: &Axis) -> Markup {
             th scope="row" { (row.name) @if let Some((sign, words)) = row.better {
                 " " span .faint title=(words) role="img" aria-label=(words) { (sign) }
             } }
-            @for number in &row.numbers { td .num { (number) } }
-            td { (axis.draw(row)) }
             td { span class=(format!("word {class}")) { (row.verdict) }
                 @if let Some(reason) = &row.reason { " " span .faint { (reason) } } }
+            td { (axis.draw(row)) }
+            @for number in &row.numbers { td .num { (number) } }
         }
     }
 }

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 260.0;
 /// Room for labels: left, right, top, bottom.
-const MARGIN: (f64, f64, f64, f64) = (82.0, 28.0, 10.0, 44.0);
+const MARGIN: (f64, f64, f64, f64) = (82.0, 34.0, 10.0, 44.0);
 
 /// How many colours the style sheet has for series.
 pub(super) const COLORS: usize = 6;
@@ -82,7 +82,10 @@ impl Axis {
                 (low.min(value), high.max(value))
             });
         let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
-        let least = low.abs().max(high.abs()) * 0.01;
+        let least = match low.abs().max(high.abs()) {
+            0.0 => 0.5,
+            largest => largest * 0.01,
+        };
         let pad = if high - low < 2.0 * least { least } else { 0.0 };
         let ticks = linear_ticks(low - pad, high + pad);
         Self {
