@@ -121,7 +121,8 @@ pub const CASES: &[Row] = &[
                 byte) to the end of the stream, over the length of that window; iperf3's \
                 receiver line with -O. With --bidir it is the sum of both directions. \
                 sender_bandwidth_bytes_per_s counts what the sender handed to the kernel and may \
-                be higher. CPU seconds are those of each side's threads in its window, user and \
+                be higher. --engine and --receive choose system calls, each by itself; what is \
+                received without being looked at is only counted. CPU seconds are those of each side's threads in its window, user and \
                 kernel. An operation is one read. One flow per thread uses blocking calls, \
                 several use epoll.",
             probe: probe_tcp,

@@ -3,7 +3,7 @@
 use crate::attend::{Patient, Turn, Watch, attend};
 use crate::control::message::{Leg, Reply, Request, Role};
 use crate::control::{Channel, HANDSHAKE_TIMEOUT, Key, MESSAGE_TIMEOUT};
-use crate::server::{self, Server};
+use crate::server::{self, Limits, Server};
 use crate::side::{self, End, Part};
 use crate::test::{Test, Transport};
 use crate::transport::connections::Connections;
@@ -118,6 +118,8 @@ fn in_process(
         host: None,
         max_clients: 1,
         once: true,
+        data_ip: None,
+        limits: Limits::default(),
     };
     let server = Server::bind(SocketAddr::new(ip, 0), options)?;
     let address = server.address()?;
@@ -250,6 +252,10 @@ fn measure(
                 vitals.peer_ended();
                 return Watch::On;
             }
+            Ok(Reply::Stop) => {
+                vitals.stop();
+                return Watch::On;
+            }
             Ok(done @ Reply::Done(_)) => {
                 vitals.peer_ended();
                 reply = Some(done);
@@ -279,18 +285,23 @@ fn unexpected(reply: Reply) -> String {
         Reply::Failed { error } => format!("the server's part failed: {error}"),
         Reply::Ready(_) => "the server announced a second test".to_owned(),
         Reply::Go => "the server started a second time".to_owned(),
+        Reply::Stop => "the server was told to end".to_owned(),
         Reply::Ended | Reply::Done(_) => "the server ended before the test began".to_owned(),
     }
 }
 
-/// The server's result, before which it may still say that it has ended.
+/// The server's result, before which it may still say that it has ended, or that we should.
 fn result(reply: Reply, channel: &mut Channel, patience: Duration) -> anyhow::Result<Vec<Leg>> {
+    let mut reply = reply;
+    // Both of these may have crossed our own end.
+    for _ in 0..2 {
+        match reply {
+            Reply::Ended | Reply::Stop => reply = channel.receive(patience)?,
+            _ => break,
+        }
+    }
     match reply {
         Reply::Done(legs) => Ok(legs),
-        Reply::Ended => match channel.receive(patience)? {
-            Reply::Done(legs) => Ok(legs),
-            other => anyhow::bail!(unexpected(other)),
-        },
         other => anyhow::bail!(unexpected(other)),
     }
 }

@@ -312,6 +312,12 @@ impl Pair<'_> {
             Some(bytes(&named(name), size))
         }));
         metrics.extend(segment(prefix, sender));
+        metrics.extend(sender.zerocopy.map(|tally| {
+            let (lower, total) = (Better::LowerIsBetter, Aggregation::Total);
+            let share = tally.copied as f64 / tally.sends as f64;
+            let name = named("zerocopy_copied_ratio");
+            Metric::new(&name, total, Unit::Ratio, lower, share, tally.sends)
+        }));
         metrics
     }
 }

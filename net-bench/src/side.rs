@@ -3,13 +3,15 @@
 
 use crate::control::message::{Leg, Role};
 use crate::observe::{Observed, Watch};
-use crate::test::{Direction, MAX_INTERVALS, Shape, Test, Transport};
+use crate::test::{Direction, Engine, MAX_INTERVALS, Receive, Shape, Test, Transport};
 use crate::transport::connections::{Connections, Door};
 use crate::transport::socket::SocketFlow;
 use crate::workload::crr::{Acceptor, Caller};
+use crate::workload::inlet;
 use crate::workload::many_rr::{ManyRequester, ManyResponder};
 use crate::workload::many_stream::{ManyReceiver, ManySender};
 use crate::workload::open_rr::{OpenRequester, Schedule};
+use crate::workload::outlet::{self, ZeroCopy};
 use crate::workload::rr::{Requester, Responder, Sizes};
 use crate::workload::sequence::Datagrams;
 use crate::workload::stream::{Receiver, Sender};
@@ -39,6 +41,7 @@ pub struct Part {
     pub role: Role,
     /// What the harness measured.
     pub totals: Totals,
+    observed: Box<Observed>,
     /// Payload bytes of each flow, warm-up included.
     pub flow_bytes: Vec<u64>,
     buffer_bytes: Option<Fact<f64>>,
@@ -46,7 +49,7 @@ pub struct Part {
     congestion_control: Option<Fact<String>>,
     datagrams: Option<Datagrams>,
     schedule: Option<Schedule>,
-    observed: Box<Observed>,
+    zerocopy: Option<ZeroCopy>,
 }
 
 /// A role of one end, with the connections and threads that it has.
@@ -212,6 +215,7 @@ impl Stage<'_> {
         Ok(Part {
             role,
             totals,
+            observed,
             flow_bytes: self.shared.flow_bytes(),
             buffer_bytes: first.map(|flow| match role {
                 Role::Request | Role::Send => flow.send_buffer_bytes(),
@@ -221,7 +225,7 @@ impl Stage<'_> {
             congestion_control: of_tcp.map(SocketFlow::congestion_control),
             datagrams: findings.datagrams,
             schedule: findings.schedule,
-            observed,
+            zerocopy: findings.zerocopy,
         })
     }
 
@@ -248,7 +252,7 @@ impl Stage<'_> {
             }
             Shape::RequestResponse { .. } | Shape::ConnectRequestResponse { .. } => 0,
         };
-        Ok(workload(test, role, own, sizes, length, &self.shared))
+        workload(test, role, own, sizes, length, &self.shared)
     }
 }
 
@@ -257,7 +261,7 @@ impl Stage<'_> {
 fn flag_request_to_stop(validity: &mut Validity, shared: &Shared) {
     let known = validity.flags.iter().any(|flag| flag.code == INTERRUPTED);
     if shared.stopped() && !known {
-        let evidence = "the client was told to stop and ended the measured window before its time";
+        let evidence = "a side was told to stop and ended the measured window before its time";
         validity.flag(Severity::Invalid, INTERRUPTED, evidence);
     }
 }
@@ -268,6 +272,16 @@ fn flag_findings(validity: &mut Validity, findings: &Findings) {
         let evidence = "all datagrams that say that a sender has ended were lost: the receiver's \
                         window closed up to 0.5 s late, and its rates are too low by that";
         validity.flag(Severity::Degraded, "end_lost", evidence);
+    }
+    if let Some(tally) = findings.zerocopy
+        && tally.copied > 0
+    {
+        let evidence = format!(
+            "the kernel copied {} of {} sends with MSG_ZEROCOPY all the same; over loopback and \
+             veth it always does",
+            tally.copied, tally.sends
+        );
+        validity.flag(Severity::Info, "zerocopy_copied", evidence);
     }
     let tally = findings.datagrams.unwrap_or_default();
     if tally.unanswered > 0 {
@@ -306,7 +320,7 @@ fn workload(
     sizes: Sizes,
     length: usize,
     shared: &Shared,
-) -> Box<dyn Workload> {
+) -> anyhow::Result<Box<dyn Workload>> {
     let shared = shared.clone();
     if test.busy_poll && matches!(role, Role::Request | Role::Respond) {
         let polling = |(index, flow): (usize, SocketFlow)| (index, flow.with_busy_poll(true));
@@ -317,31 +331,86 @@ fn workload(
         flows = flows.into_iter().map(sending).collect();
     }
     if let (Role::Request, Some(arrival)) = (role, &test.arrival) {
-        return Box::new(OpenRequester::new(test, arrival, flows, sizes, shared));
+        let requester = OpenRequester::new(test, arrival, flows, sizes, shared);
+        return Ok(Box::new(requester));
     }
     if test.transport == Transport::Udp {
-        return match role {
+        return Ok(match role {
             Role::Request => Box::new(UdpRequester::new(flows, sizes, test.busy_poll, shared)),
             Role::Respond => Box::new(UdpResponder::new(flows, sizes, test.busy_poll, shared)),
             Role::Send => Box::new(UdpSender::new(flows, length, test.engine, shared)),
             Role::Receive => Box::new(UdpReceiver::new(flows, length, test.receive, shared)),
-        };
+        });
     }
     if flows.len() == 1 {
         let (index, flow) = flows.remove(0);
         return match role {
-            Role::Request => Box::new(Requester::new(flow, index, sizes, shared)),
-            Role::Respond => Box::new(Responder::new(flow, index, sizes, shared)),
-            Role::Send => Box::new(Sender::new(flow, index, length, shared)),
-            Role::Receive => Box::new(Receiver::new(flow, index, length, shared)),
+            Role::Request => Ok(Box::new(Requester::new(flow, index, sizes, shared))),
+            Role::Respond => Ok(Box::new(Responder::new(flow, index, sizes, shared))),
+            Role::Send => sender(test.engine, flow, index, length, shared),
+            Role::Receive => receiver(test.receive, flow, index, length, shared),
         };
     }
-    match role {
+    Ok(match role {
         Role::Request => Box::new(ManyRequester::new(flows, sizes, test.busy_poll, shared)),
         Role::Respond => Box::new(ManyResponder::new(flows, sizes, test.busy_poll, shared)),
         Role::Send => Box::new(ManySender::new(flows, length, shared)),
         Role::Receive => Box::new(ManyReceiver::new(flows, length, shared)),
-    }
+    })
+}
+
+/// The sender of one flow of a stream.
+fn sender(
+    engine: Engine,
+    flow: SocketFlow,
+    index: usize,
+    length: usize,
+    shared: Shared,
+) -> anyhow::Result<Box<dyn Workload>> {
+    Ok(match engine {
+        Engine::Zerocopy => {
+            let outlet = outlet::Uncopied::new(length);
+            Box::new(Sender::new(flow, index, length, outlet, shared))
+        }
+        Engine::Sendfile => {
+            let outlet = outlet::FromFile::new(length)?;
+            Box::new(Sender::new(flow, index, length, outlet, shared))
+        }
+        Engine::Splice => {
+            let outlet = outlet::Spliced::new(length)?;
+            Box::new(Sender::new(flow, index, length, outlet, shared))
+        }
+        // What sends datagrams never comes here.
+        Engine::Plain | Engine::More | Engine::Mmsg | Engine::Gso => {
+            let outlet = outlet::Copied::new(length);
+            Box::new(Sender::new(flow, index, length, outlet, shared))
+        }
+    })
+}
+
+/// The receiver of one flow of a stream.
+fn receiver(
+    receive: Receive,
+    flow: SocketFlow,
+    index: usize,
+    length: usize,
+    shared: Shared,
+) -> anyhow::Result<Box<dyn Workload>> {
+    Ok(match receive {
+        Receive::Discard => {
+            let inlet = inlet::Discarded::new(length);
+            Box::new(Receiver::new(flow, index, inlet, shared))
+        }
+        Receive::Splice => {
+            let inlet = inlet::Spliced::new(length)?;
+            Box::new(Receiver::new(flow, index, inlet, shared))
+        }
+        // What receives datagrams never comes here.
+        Receive::Plain | Receive::Mmsg | Receive::Gro => {
+            let inlet = inlet::Copied::new(length);
+            Box::new(Receiver::new(flow, index, inlet, shared))
+        }
+    })
 }
 
 impl Part {
@@ -366,6 +435,7 @@ impl Part {
             elapsed_s: totals.elapsed_s,
             cpu_s: totals.cpu.user_s + totals.cpu.system_s,
             verified: totals.verified.clone(),
+            observed: Some(self.observed.clone()),
             flags,
             intervals: totals
                 .intervals
@@ -379,7 +449,7 @@ impl Part {
             congestion_control: self.congestion_control.clone(),
             datagrams: self.datagrams,
             schedule: self.schedule,
-            observed: Some(self.observed.clone()),
+            zerocopy: self.zerocopy,
         }
     }
 }
@@ -387,7 +457,7 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test::{Engine, Receive, SocketOptions};
+    use crate::test::SocketOptions;
 
     fn test(shape: Shape) -> Test {
         Test {

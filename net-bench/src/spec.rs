@@ -429,9 +429,15 @@ pub struct StreamArgs {
     flows: FlowArgs,
     #[command(flatten)]
     socket: TcpArgs,
-    /// How data is handed to the kernel, on both sides
+    /// How data is handed to the kernel
     #[arg(short = 'e', long, value_enum, default_value_t, help_heading = "Load")]
     engine: Engine,
+    /// How data is taken from the kernel
+    #[arg(long, value_enum, default_value_t, help_heading = "Load")]
+    receive: Receive,
+    /// The same as --receive discard, in iperf3's words
+    #[arg(long, conflicts_with = "receive", help_heading = "Load")]
+    skip_rx_copy: bool,
     /// Bytes per send and most bytes per receive; K, M, G are powers of 1024
     #[arg(short = 'l', long, value_name = "SIZE", default_value = "128K",
           value_parser = size::parse, help_heading = "Load")]
@@ -854,7 +860,11 @@ impl StreamArgs {
                 direction: self.direction.direction(),
             },
             engine: self.engine,
-            receive: Receive::Plain,
+            receive: if self.skip_rx_copy {
+                Receive::Discard
+            } else {
+                self.receive
+            },
             busy_poll: false,
             socket: self.socket.options(),
             arrival: None,

@@ -161,6 +161,13 @@ pub enum Engine {
     Plain,
     /// Sends with MSG_MORE: the kernel fills whole segments before it sends one
     More,
+    /// The network reads the sender's memory, if it can (MSG_ZEROCOPY); the share that the kernel
+    /// copied all the same is reported
+    Zerocopy,
+    /// Sends from a file in memory (sendfile)
+    Sendfile,
+    /// Sends from a file in memory by way of a pipe (splice)
+    Splice,
     /// Sends up to 64 datagrams per call (sendmmsg)
     Mmsg,
     /// Sends up to 64 datagrams as one, which the kernel or the card cuts (UDP_SEGMENT)
@@ -174,6 +181,11 @@ pub enum Receive {
     /// One receive call per operation
     #[default]
     Plain,
+    /// The kernel throws away what came, uncopied (MSG_TRUNC); iperf3's --skip-rx-copy
+    #[value(alias = "skip-rx-copy")]
+    Discard,
+    /// Moves what came by way of a pipe to /dev/null (splice)
+    Splice,
     /// Receives up to 64 datagrams per call (recvmmsg)
     Mmsg,
     /// Receives datagrams that the kernel has joined (UDP_GRO), several per call
@@ -325,16 +337,36 @@ impl Test {
         match (self.engine, stream) {
             (Engine::Plain, _)
             | (Engine::More, Some(Transport::Tcp))
+            | (Engine::Zerocopy | Engine::Sendfile | Engine::Splice, Some(Transport::Tcp))
             | (Engine::Mmsg | Engine::Gso, Some(Transport::Udp)) => {}
             (Engine::More, _) => {
                 return Err("--engine more: MSG_MORE gathers segments of TCP streams".to_owned());
+            }
+            (Engine::Zerocopy | Engine::Sendfile | Engine::Splice, _) => {
+                return Err(
+                    "--engine zerocopy, sendfile, splice: these send TCP streams".to_owned(),
+                );
             }
             (Engine::Mmsg | Engine::Gso, _) => {
                 return Err("--engine mmsg, gso: these send streams of datagrams".to_owned());
             }
         }
+        let alone = !matches!(self.engine, Engine::Plain | Engine::More)
+            || !matches!(self.receive, Receive::Plain);
+        if stream == Some(Transport::Tcp) && alone && self.threads != self.flows {
+            return Err(format!(
+                "--threads {} for --flows {}: with this --engine or --receive a thread serves one \
+                 flow; leave --threads out",
+                self.threads, self.flows
+            ));
+        }
         match (self.receive, stream) {
-            (Receive::Plain, _) | (Receive::Mmsg | Receive::Gro, Some(Transport::Udp)) => Ok(()),
+            (Receive::Plain, _)
+            | (Receive::Discard | Receive::Splice, Some(Transport::Tcp))
+            | (Receive::Mmsg | Receive::Gro, Some(Transport::Udp)) => Ok(()),
+            (Receive::Discard | Receive::Splice, _) => {
+                Err("--receive discard, splice: these receive TCP streams".to_owned())
+            }
             (Receive::Mmsg | Receive::Gro, _) => {
                 Err("--receive mmsg, gro: these receive streams of datagrams".to_owned())
             }
@@ -377,6 +409,13 @@ impl Test {
         let fits = self.transport == Transport::Tcp;
         fits.then_some(())
             .ok_or_else(|| format!("{} goes over TCP only", self.name()))
+    }
+
+    /// The buffer memory that one side needs, in bytes; of a test that passes [`Test::check`].
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.buffers()
+            .map_or(0, |buffers| u64::from(buffers.count) * buffers.bytes)
     }
 
     fn check_memory(&self) -> Result<(), String> {
@@ -582,6 +621,16 @@ mod tests {
             }),
             ("--engine", |t| t.engine = Engine::Gso),
             ("--receive", |t| t.receive = Receive::Gro),
+            ("--threads", |t| {
+                t.shape = Shape::Stream {
+                    length_bytes: 1,
+                    direction: Direction::Forward,
+                };
+                t.receive = Receive::Discard;
+                t.threads = 1;
+            }),
+            ("--receive", |t| t.receive = Receive::Discard),
+            ("--engine", |t| t.engine = Engine::Sendfile),
             ("--rate", |t| {
                 t.arrival = Some(Arrival {
                     rate_per_s: f64::NAN,

@@ -1,13 +1,16 @@
 //! What a thread does with its flows while the clock runs.
 //!
 //! One flow per thread is served by blocking calls and nothing else, because that is the shortest
-//! path through the kernel; several flows per thread take turns under epoll ([`many_rr`],
+//! path through the kernel, by the way in which they are told to send ([`outlet`]) and receive
+//! ([`inlet`]); several flows per thread take turns under epoll ([`many_rr`],
 //! [`many_stream`]). [`crr`] makes a connection per transaction. [`open_rr`] keeps a schedule instead of waiting. Datagrams need counting instead of order ([`udp_rr`], [`udp_stream`]).
 
 pub mod crr;
+pub mod inlet;
 pub mod many_rr;
 pub mod many_stream;
 pub mod open_rr;
+pub mod outlet;
 pub mod pattern;
 pub mod rr;
 pub mod sequence;
@@ -16,6 +19,7 @@ pub mod udp_rr;
 pub mod udp_stream;
 
 use open_rr::Schedule;
+use outlet::ZeroCopy;
 use sequence::Datagrams;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -77,7 +81,7 @@ impl Vitals {
         self.flow_bytes.iter().map(read).sum()
     }
 
-    /// Asks the senders to stop.
+    /// Asks whoever starts traffic to stop.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
@@ -99,6 +103,8 @@ pub struct Findings {
     pub datagrams: Option<Datagrams>,
     /// How its schedule was kept, where it has one.
     pub schedule: Option<Schedule>,
+    /// What became of its sends without a copy, where there are any.
+    pub zerocopy: Option<ZeroCopy>,
     /// Whether a receiver never heard that its sender ended.
     pub end_lost: bool,
 }
@@ -123,6 +129,11 @@ impl Shared {
     /// Adds how a thread kept its schedule to its role's.
     pub fn report_schedule(&self, schedule: Schedule) {
         *self.findings_mut().schedule.get_or_insert_default() += schedule;
+    }
+
+    /// Adds a thread's sends without a copy to its role's.
+    pub fn report_zerocopy(&self, tally: ZeroCopy) {
+        *self.findings_mut().zerocopy.get_or_insert_default() += tally;
     }
 
     /// Notes that a receiver never heard that its sender ended.
@@ -156,7 +167,7 @@ impl Shared {
             .collect()
     }
 
-    /// Whether the senders were asked to stop.
+    /// Whether those who start traffic were asked to stop.
     #[inline]
     #[must_use]
     pub fn stopped(&self) -> bool {

@@ -13,6 +13,7 @@ use net_bench::test::{
 };
 use net_bench::transport::rendezvous::{DataAddress, flow_of, preamble};
 use net_bench::workload::open_rr::Schedule;
+use net_bench::workload::outlet::ZeroCopy;
 use net_bench::workload::sequence::Datagrams;
 use reports::model::{Fact, Work};
 use std::io::{Read, Write};
@@ -101,6 +102,7 @@ fn replies() -> Vec<Reply> {
         elapsed_s: 1.0,
         cpu_s: 0.5,
         verified: "3 reads".to_owned(),
+        observed: Some(Box::new(observed())),
         flags: Vec::new(),
         intervals: Vec::new(),
         flow_bytes: vec![4, 5],
@@ -109,16 +111,20 @@ fn replies() -> Vec<Reply> {
         congestion_control: Some(Fact::Known("cubic".to_owned())),
         datagrams: Some(Datagrams::default()),
         schedule: Some(Schedule::default()),
-        observed: Some(Box::new(observed())),
+        zerocopy: Some(ZeroCopy::default()),
     };
     let ready = Ready {
-        data: DataAddress::Port(4000),
+        data: DataAddress::Port {
+            ip: Some([127, 0, 0, 1].into()),
+            port: 4000,
+        },
         token: [3; 16],
         host: Some(reports::host::fingerprint()),
     };
     vec![
         Reply::Go,
         Reply::Ended,
+        Reply::Stop,
         Reply::Ready(Box::new(ready)),
         Reply::Done(vec![leg]),
         Reply::Failed {

@@ -78,9 +78,13 @@ fn the_server_needs_no_options_of_its_own() {
 
 #[test]
 fn every_engine_moves_every_byte() {
-    for engine in ["plain", "more"] {
+    for engine in ["plain", "more", "zerocopy", "sendfile", "splice"] {
         for length in ["1", "1000", "300000"] {
-            for direction in [&[][..], &["-R"], &["--bidir"], &["-P", "4", "-T", "2"]] {
+            let shared: &[&str] = match engine {
+                "plain" | "more" => &["-P", "4", "-T", "2"],
+                _ => &["-P", "3"],
+            };
+            for direction in [&[][..], &["-R"], &["--bidir"], shared] {
                 let output = net_bench(&["tcp_stream", "-n", "50", "-e", engine, "-l", length])
                     .args(direction)
                     .arg("--json")
@@ -90,6 +94,36 @@ fn every_engine_moves_every_byte() {
             }
         }
     }
+}
+
+#[test]
+fn what_is_not_looked_at_is_counted_all_the_same() {
+    for receive in ["--receive=discard", "--skip-rx-copy", "--receive=splice"] {
+        for direction in [&[][..], &["-R"], &["--bidir"], &["-P", "3"]] {
+            let output = net_bench(&["tcp_stream", "-n", "100", receive, "-l", "100000", "--json"])
+                .args(direction)
+                .output()
+                .unwrap();
+            assert_measured(&output);
+            let verified = measurement(&report(&output)).verified.clone();
+            assert!(verified.contains("not looked at"), "{verified}");
+            assert!(verified.contains("received every byte"), "{verified}");
+        }
+    }
+}
+
+#[test]
+fn what_the_kernel_copied_in_spite_of_zerocopy_is_reported() {
+    let output = run(&["tcp_stream", "-n", "500", "-e", "zerocopy", "--json"]);
+    assert_measured(&output);
+    // Loopback always copies: the memory would be the receiver's, too.
+    assert_eq!(total(&output, "zerocopy_copied_ratio"), 1.0);
+    let report = report(&output);
+    let flags = &measurement(&report).validity.flags;
+    assert!(
+        flags.iter().any(|flag| flag.code == "zerocopy_copied"),
+        "{flags:?}"
+    );
 }
 
 #[test]

@@ -35,6 +35,18 @@ fn impossible_values_are_refused_by_name() {
             &["--rate over UDP", "--request-size 8"],
         ),
         (&["tcp_stream", "-e", "gso"], &["--engine"]),
+        (
+            &["tcp_stream", "-e", "sendfile", "-P", "4", "-T", "2"],
+            &["--threads 2", "one flow"],
+        ),
+        (
+            &["tcp_stream", "--skip-rx-copy", "--receive", "splice"],
+            &["--skip-rx-copy"],
+        ),
+        (
+            &["udp_stream", "--receive", "discard"],
+            &["--receive discard"],
+        ),
         (&["udp_stream", "-e", "more"], &["--engine more"]),
         (&["udp_rr", "--so-busy-poll", "0"], &["--so-busy-poll 0"]),
         (&["tcp_crr", "-T", "0"], &["0"]),
@@ -95,6 +107,12 @@ fn impossible_values_are_refused_by_name() {
         (&["unix_rr", "--dscp", "1"], &["--dscp"]),
         (&["tcp_stream", "-e", "warp"], &["--engine", "plain"]),
         (&["serve", "--bind", "somewhere"], &["--bind"]),
+        (&["serve", "--max-time", "0"], &["--max-time"]),
+        (&["serve", "--max-rate", "0"], &["--max-rate"]),
+        (
+            &["serve", "--control-addr", "::1", "--bind", "somewhere"],
+            &["--bind"],
+        ),
         (&["serve", "--max-clients", "0"], &["--max-clients"]),
         (&[], &["Usage"]),
     ];

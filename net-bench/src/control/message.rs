@@ -2,7 +2,7 @@
 //!
 //! The client sends a [`Request::Test`], and another when that is over, if it likes; the server answers [`Reply::Ready`] with the address and
 //! the token of the data connections, then [`Reply::Go`] when all of them stand, and at the end
-//! [`Reply::Done`] with what it measured. The client may send [`Request::Stop`] in between. Over UDP
+//! [`Reply::Done`] with what it measured. Either may ask the other to stop in between. Over UDP
 //! each side says when it starts no more traffic ([`Request::Ended`], [`Reply::Ended`]). At any time
 //! the server may send [`Reply::Failed`], which is its last word.
 
@@ -10,6 +10,7 @@ use crate::observe::Observed;
 use crate::test::Test;
 use crate::transport::rendezvous::{DataAddress, Token};
 use crate::workload::open_rr::Schedule;
+use crate::workload::outlet::ZeroCopy;
 use crate::workload::sequence::Datagrams;
 use reports::host::Host;
 use reports::model::{Fact, Flag, Interval, Work};
@@ -35,6 +36,8 @@ pub enum Reply {
     Ready(Box<Ready>),
     /// All of them stand, and the server's threads start.
     Go,
+    /// Stop sending: the server was told to end. Its result follows.
+    Stop,
     /// The server starts no more traffic; of transports that cannot say it themselves.
     Ended,
     /// The server's part is over.
@@ -99,6 +102,9 @@ pub struct Leg {
     pub cpu_s: f64,
     /// What was proven, in words and numbers.
     pub verified: String,
+    /// What was behind the numbers, where the role had connections to observe.
+    #[serde(default)]
+    pub observed: Option<Box<Observed>>,
     /// What speaks against the numbers.
     pub flags: Vec<Flag>,
     /// The window in slices, at most [`crate::test::MAX_INTERVALS`].
@@ -116,9 +122,8 @@ pub struct Leg {
     pub datagrams: Option<Datagrams>,
     /// How its schedule was kept; of open loops only.
     pub schedule: Option<Schedule>,
-    /// What was behind the numbers, where the role had connections to observe.
-    #[serde(default)]
-    pub observed: Option<Box<Observed>>,
+    /// What became of its sends without a copy; of the engine that has such.
+    pub zerocopy: Option<ZeroCopy>,
 }
 
 /// More operations or bytes than any machine moves in a day; sums of them do not overflow.
@@ -138,7 +143,8 @@ impl Leg {
             .chain(of_slices)
             .chain(self.flow_bytes.iter().copied())
             .chain(self.datagrams.iter().flat_map(Datagrams::counts))
-            .chain(self.schedule.iter().flat_map(Schedule::counts));
+            .chain(self.schedule.iter().flat_map(Schedule::counts))
+            .chain(self.zerocopy.iter().flat_map(ZeroCopy::counts));
         if let Some(amount) = all.find(|&amount| amount > MAX_AMOUNT) {
             return Err(format!(
                 "{amount} operations or bytes in the role {:?}",
@@ -191,6 +197,7 @@ mod tests {
             elapsed_s: 1.0,
             cpu_s: 0.0,
             verified: String::new(),
+            observed: None,
             flags: Vec::new(),
             intervals: Vec::new(),
             flow_bytes: vec![1],
@@ -199,7 +206,7 @@ mod tests {
             congestion_control: None,
             datagrams: None,
             schedule: None,
-            observed: None,
+            zerocopy: None,
         };
         assert_eq!(leg.check(), Ok(()));
         type Spoil = fn(&mut Leg);

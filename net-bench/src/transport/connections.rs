@@ -8,12 +8,13 @@ use std::net::{IpAddr, Shutdown};
 /// Where connections are made during a test.
 #[derive(Debug)]
 pub enum Door {
-    /// The server's end: connections from `guest` are taken in.
+    /// The server's end.
     Listener {
         /// What listens.
         socket: Socket,
-        /// The client's address.
-        guest: IpAddr,
+        /// From where connections are taken in; from everywhere, where the client's address for
+        /// data is not known.
+        guest: Option<IpAddr>,
     },
     /// The client's end: the address that it connects to.
     Server(SockAddr),
@@ -53,7 +54,9 @@ impl Connections {
     pub fn peer(&self) -> String {
         match (&self.door, self.flows.first()) {
             (Some(Door::Server(address)), _) => super::rendezvous::place(address),
-            (Some(Door::Listener { guest, .. }), _) => guest.to_string(),
+            (Some(Door::Listener { guest, .. }), _) => {
+                guest.map_or_else(|| "the client".to_owned(), |guest| guest.to_string())
+            }
             (None, Some(flow)) => flow.peer().to_owned(),
             (None, None) => "nobody".to_owned(),
         }

@@ -35,8 +35,13 @@ pub type Token = [u8; 16];
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum DataAddress {
-    /// A port, on the server's address of the control channel.
-    Port(u16),
+    /// A port.
+    Port {
+        /// The server's address; absent where it is that of the control channel.
+        ip: Option<IpAddr>,
+        /// Its port.
+        port: u16,
+    },
     /// A name in the abstract namespace of Unix sockets, which no file stands for.
     Name(String),
 }
@@ -46,14 +51,18 @@ pub enum DataAddress {
 pub struct Listener {
     socket: Socket,
     address: DataAddress,
+    /// Whether data comes another way than the control channel, from addresses that are not known.
+    apart: bool,
 }
 
 impl Listener {
-    /// Listens for a test's connections, on this address of the machine where it has one.
+    /// Listens for a test's connections: on the machine's address of the control channel, or on
+    /// another where data goes apart.
     ///
     /// # Errors
     /// The kernel refuses the address or an option of the test.
-    pub fn bind(test: &Test, ip: IpAddr) -> anyhow::Result<Self> {
+    pub fn bind(test: &Test, control: IpAddr, apart: Option<IpAddr>) -> anyhow::Result<Self> {
+        let ip = apart.unwrap_or(control);
         let (name, address) = match test.transport {
             Transport::Tcp | Transport::Udp => (None, SocketAddr::new(ip, 0).into()),
             Transport::Unix => {
@@ -77,10 +86,15 @@ impl Listener {
             Some(name) => DataAddress::Name(name),
             None => {
                 let bound = socket.local_addr()?.as_socket();
-                DataAddress::Port(bound.context("the listener has no port")?.port())
+                let port = bound.context("the listener has no port")?.port();
+                DataAddress::Port { ip: apart, port }
             }
         };
-        Ok(Self { socket, address })
+        Ok(Self {
+            socket,
+            address,
+            apart: apart.is_some(),
+        })
     }
 
     /// Where clients find it.
@@ -193,8 +207,11 @@ fn data_address(
     data: &DataAddress,
 ) -> anyhow::Result<SockAddr> {
     match (transport, data) {
-        (Transport::Tcp | Transport::Udp, DataAddress::Port(port)) => {
+        (Transport::Tcp | Transport::Udp, DataAddress::Port { ip, port }) => {
             let mut address = control;
+            if let Some(ip) = ip {
+                address = SocketAddr::new(*ip, *port);
+            }
             address.set_port(*port);
             Ok(address.into())
         }
@@ -222,7 +239,7 @@ pub fn gather(
     }?;
     let door = test.has_door().then(|| Door::Listener {
         socket: listener.socket,
-        guest: control.peer().ip(),
+        guest: (!listener.apart).then(|| control.peer().ip()),
     });
     Ok(Connections { flows, door })
 }
@@ -245,7 +262,7 @@ mod tests {
         let control = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         for (transport, data) in [
             (Transport::Tcp, DataAddress::Name("x".to_owned())),
-            (Transport::Unix, DataAddress::Port(1)),
+            (Transport::Unix, DataAddress::Port { ip: None, port: 1 }),
             (Transport::Unix, DataAddress::Name("x".repeat(65))),
         ] {
             let error = data_address(transport, control, &data);

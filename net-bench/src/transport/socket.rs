@@ -55,8 +55,8 @@ impl SocketFlow {
     #[must_use]
     pub fn with_engine(mut self, engine: Engine) -> Self {
         self.send_flags = match engine {
-            Engine::Plain | Engine::Mmsg | Engine::Gso => libc::MSG_NOSIGNAL,
             Engine::More => libc::MSG_NOSIGNAL | libc::MSG_MORE,
+            _ => libc::MSG_NOSIGNAL,
         };
         self
     }

@@ -104,6 +104,10 @@ impl Workload for Caller {
     }
 
     fn step(&mut self, rec: &mut Recorder) -> anyhow::Result<Work> {
+        if self.shared.stopped() {
+            rec.finish();
+            return Ok(Work::default());
+        }
         let (clock, start) = (rec.clock(), rec.last());
         let mut flow = self.connect()?;
         rec.record_extra(0, clock.ns(clock.now().saturating_sub(start)));
@@ -134,7 +138,7 @@ impl Workload for Caller {
 /// The accepting end of one thread. It works until the listener is shut down.
 pub struct Acceptor {
     listener: Socket,
-    guest: IpAddr,
+    guest: Option<IpAddr>,
     index: usize,
     shared: Shared,
     sizes: Sizes,
@@ -198,7 +202,7 @@ impl Acceptor {
             }
             Err(error) => return Err(error).context("cannot accept a connection"),
         };
-        if peer.as_socket().map(|peer| peer.ip()) != Some(self.guest) {
+        if self.guest.is_some() && peer.as_socket().map(|peer| peer.ip()) != self.guest {
             return Ok(Work::default());
         }
         let whole = MsgFlags::MSG_WAITALL;

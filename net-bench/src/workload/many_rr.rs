@@ -175,6 +175,10 @@ impl Workload for ManyRequester {
 
     /// Waits until one transaction is complete and begins the flow's next.
     fn step(&mut self, rec: &mut Recorder) -> anyhow::Result<Work> {
+        if self.shared.stopped() {
+            rec.finish();
+            return Ok(Work::default());
+        }
         if !self.started {
             self.start(rec)?;
         }

@@ -357,6 +357,10 @@ impl Workload for OpenRequester {
     }
 
     fn step(&mut self, rec: &mut Recorder) -> anyhow::Result<Work> {
+        if self.shared.stopped() {
+            rec.finish();
+            return Ok(Work::default());
+        }
         if !self.started {
             self.started = true;
             self.timetable.start(self.clock);

@@ -138,6 +138,10 @@ impl<F: Flow> Workload for Requester<F> {
 
     #[inline]
     fn step(&mut self, rec: &mut Recorder) -> anyhow::Result<Work> {
+        if self.shared.stopped() {
+            rec.finish();
+            return Ok(Work::default());
+        }
         put_number(self.number, &mut self.request);
         self.flow.send_all(&self.request)?;
         if !self.flow.receive_exact(&mut self.response)? {

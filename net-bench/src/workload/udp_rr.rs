@@ -186,6 +186,10 @@ impl Workload for UdpRequester {
     }
 
     fn step(&mut self, rec: &mut Recorder) -> anyhow::Result<Work> {
+        if self.shared.stopped() {
+            rec.finish();
+            return Ok(Work::default());
+        }
         if !self.started {
             self.start(rec)?;
         }

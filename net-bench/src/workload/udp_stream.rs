@@ -468,3 +468,63 @@ impl Workload for UdpReceiver {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::{Domain, Socket, Type};
+
+    #[test]
+    fn whatever_a_datagram_holds_is_counted_and_nothing_else_happens() {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
+        let flow = SocketFlow::new(socket, "nobody".to_owned()).expect("a flow");
+        let mut inbox = Inbox {
+            index: 0,
+            flow,
+            sequence: Sequence::default(),
+            received: 0,
+            ended: false,
+            hung_up: false,
+        };
+        let (length, pattern) = (100, Pattern::new(100));
+        let mut random = fastrand::Rng::with_seed(12);
+        let (mut tally, mut fresh, mut faults) = (Datagrams::default(), 0, 0);
+        const ROUNDS: u64 = 20_000;
+        for round in 0..ROUNDS {
+            let mut datagram = pattern.at(0, length).to_vec();
+            put(round / 2, &mut datagram);
+            for _ in 0..random.usize(0..3) {
+                let place = random.usize(0..datagram.len());
+                match random.u8(0..4) {
+                    0 => datagram[place] = random.u8(..),
+                    1 => datagram.truncate(place.max(1)),
+                    2 => datagram.push(random.u8(..)),
+                    _ => put(random.u64(..), &mut datagram),
+                }
+                if datagram.len() < NUMBER_BYTES {
+                    break;
+                }
+            }
+            let mut reader = Reader {
+                inbox: &mut inbox,
+                pattern: &pattern,
+                tally: &mut tally,
+                length,
+                fresh: 0,
+            };
+            match reader.take(&datagram) {
+                Ok(()) => fresh += reader.fresh,
+                Err(error) => {
+                    assert!(error.to_string().contains("corrupt"), "{error}");
+                    faults += 1;
+                }
+            }
+        }
+        assert_eq!(tally.received, fresh);
+        let seen = tally.received + tally.duplicates + tally.late + tally.foreign + faults;
+        assert!(
+            seen <= ROUNDS && seen > ROUNDS / 2,
+            "{tally:?} and {faults} faults"
+        );
+    }
+}

@@ -4,7 +4,8 @@
 //! interface is here: the processor's cycle counter, which the timed loops read once per operation;
 //! the ethtool ioctls, which alone know a network card's firmware, statistics and queues; the socket
 //! options that no crate knows; what the kernel tells of a connection; the choice among sockets that
-//! share a port; and batches of datagrams whose headers are laid out once.
+//! share a port; batches of datagrams whose headers are laid out once; and transfers inside the
+//! kernel.
 
 mod cycles;
 pub mod ethtool;
@@ -13,6 +14,7 @@ pub mod reuseport;
 pub mod socket_state;
 pub mod sockopt;
 mod tcp_info;
+pub mod transfer;
 
 pub use cycles::cycles;
 pub use tcp_info::TcpInfo;

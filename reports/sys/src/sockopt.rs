@@ -51,6 +51,14 @@ pub fn set_udp_gro(socket: BorrowedFd<'_>, on: bool) -> io::Result<()> {
     set(socket, libc::SOL_UDP, libc::UDP_GRO, i32::from(on))
 }
 
+/// Allows sends that the network reads from the caller's memory (`SO_ZEROCOPY`).
+///
+/// # Errors
+/// `EOPNOTSUPP` or `ENOTSUPP` for transports without it, `ENOPROTOOPT` from kernels before 4.14.
+pub fn set_zerocopy(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_ZEROCOPY, 1i32)
+}
+
 fn set<T: Copy>(socket: BorrowedFd<'_>, level: i32, name: i32, value: T) -> io::Result<()> {
     // SAFETY: the descriptor is open as long as it is borrowed; the kernel reads `size_of::<T>()`
     // bytes of `value`, which is a plain number in every call of this module.

@@ -307,6 +307,30 @@ mod tests {
     }
 
     #[test]
+    fn no_mutated_call_proves_an_address() {
+        let baker = Baker::new().expect("random numbers");
+        let address: SocketAddr = "192.0.2.1:5".parse().expect("an address");
+        let genuine = call(&TOKEN, 1, &baker.bake(address, 1));
+        let mut random = fastrand::Rng::with_seed(11);
+        for _ in 0..20_000 {
+            let mut bytes = genuine.to_vec();
+            for _ in 0..random.usize(1..4) {
+                let place = random.usize(0..bytes.len());
+                match random.u8(0..3) {
+                    0 => bytes[place] ^= 1 << random.u8(0..8),
+                    1 => bytes.truncate(place.max(1)),
+                    _ => bytes.insert(place, random.u8(..)),
+                }
+            }
+            let Some((index, cookie)) = heard(&bytes, &TOKEN, 4) else {
+                continue;
+            };
+            let proven = cookie == baker.bake(address, index);
+            assert_eq!(proven, bytes == genuine, "{bytes:02x?}");
+        }
+    }
+
+    #[test]
     fn nothing_is_amplified_and_nothing_is_sent_to_who_has_no_token() {
         const { assert!(ANSWER_BYTES <= CALL_BYTES) };
         let listener = UdpSocket::bind("127.0.0.1:0").expect("loopback");

@@ -195,9 +195,9 @@ mod tests {
     }
 
     fn loopback(test: &Test) -> (Listener, SockAddr) {
-        let listener = Listener::bind(test, Ipv4Addr::LOCALHOST.into()).expect("loopback");
+        let listener = Listener::bind(test, Ipv4Addr::LOCALHOST.into(), None).expect("loopback");
         let address = match listener.address() {
-            DataAddress::Port(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, *port)).into(),
+            DataAddress::Port { port, .. } => SocketAddr::from((Ipv4Addr::LOCALHOST, *port)).into(),
             DataAddress::Name(name) => abstract_address(name).expect("short"),
         };
         (listener, address)
