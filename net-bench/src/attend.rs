@@ -2,7 +2,7 @@
 //! that merely falls silent after a while, and none of it costs the measuring threads a timer.
 
 use crate::control::Channel;
-use crate::transport::tcp::TcpFlow;
+use crate::transport::connections::Connections;
 use crate::workload::Vitals;
 use anyhow::Context;
 use nix::errno::Errno;
@@ -15,12 +15,17 @@ use std::time::{Duration, Instant};
 /// How often a watcher looks at what no descriptor announces: a signal to stop.
 const LOOK_AROUND_MS: u16 = 100;
 
-/// The data flows of a test and how they fare.
+/// How long datagrams may still be on their way after their sender has ended.
+const STRAGGLING: Duration = Duration::from_millis(200);
+
+/// The connections of a test and how they fare.
 pub struct Patient<'a> {
-    /// The flows; they are cut when the test is given up, which wakes whoever waits on them.
-    pub flows: &'a [TcpFlow],
+    /// The connections; they are cut when the test is given up, which wakes whoever waits.
+    pub connections: &'a Connections,
     /// How many bytes they have carried.
     pub vitals: &'a Vitals,
+    /// Whether they cannot say themselves that they end: datagrams, and connections to come.
+    pub ends_by_word: bool,
     /// How long nothing may move before the test is given up.
     pub patience: Duration,
 }
@@ -45,12 +50,22 @@ impl Pulse {
 }
 
 impl Patient<'_> {
+    /// Ends the receivers of flows whose peer has ended and whose last datagrams have had their
+    /// time. Streams say by themselves when they end.
+    fn hang_up_when_due(&self) {
+        if self.ends_by_word
+            && let Some(since) = self.vitals.since_peer_ended()
+            && since >= STRAGGLING
+        {
+            self.connections.hang_up();
+        }
+    }
+
     fn give_up(&self) -> anyhow::Error {
-        self.flows.iter().for_each(TcpFlow::cut);
-        let peer = self.flows.first().map(|flow| flow.peer().to_string());
+        self.connections.cut();
         anyhow::anyhow!(
             "nothing moved to or from {} for {} s; the peer or the network is dead",
-            peer.unwrap_or_default(),
+            self.connections.peer(),
             self.patience.as_secs_f64()
         )
     }
@@ -108,6 +123,7 @@ pub fn attend<T: Send>(
             if state == Watch::On {
                 state = watch(channel, turn);
             }
+            patient.hang_up_when_due();
             if stalled.is_none() && pulse.stopped(patient.vitals.total_bytes(), patient.patience) {
                 stalled = Some(patient.give_up());
             }

@@ -1,20 +1,26 @@
 //! The table of cases: what `net-bench` can measure, in the order in which it is shown. It drives
 //! the subcommands, their help, `list`, and the test that runs every case once.
 
-use crate::client::{self, Place};
-use crate::control::message::{Role, Shape};
+use crate::client::{self, Family, Finished, Place};
+use crate::control::message::{Leg, Role};
 use crate::metrics;
+use crate::observe::report::report;
 use crate::side;
-use crate::spec::{NullArgs, RrArgs, Spec, StreamArgs};
+use crate::spec::{
+    CrrArgs, NullArgs, PpsArgs, Spec, StreamArgs, TcpRrArgs, UdpRrArgs, UdpStreamArgs,
+    UnderLoadArgs, UnixRrArgs,
+};
+use crate::test::{Shape, Test};
 use crate::transport::null::NullFlow;
-use crate::transport::tcp;
 use crate::workload::rr::{Requester, Sizes};
 use crate::workload::{Shared, Vitals};
+use anyhow::Context;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use reports::case::{Availability, Entry};
 use reports::measure::{self, Observer};
-use reports::model::{Fact, Measurement};
-use std::net::{Ipv4Addr, TcpListener};
+use reports::model::{Measurement, Unit};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::slice;
 
 /// A row of the table: the case, and the options it takes.
 pub struct Row {
@@ -52,12 +58,58 @@ pub const CASES: &[Row] = &[
                 have 1 byte by default, as netperf's TCP_RR, and transactions_per_s is netperf's \
                 transaction rate. half_round_trip_ns is the mean of half a round trip, which is \
                 sockperf's ping-pong latency; sockperf's default message has 14 bytes. One flow \
-                per thread uses blocking calls, several use epoll.",
+                per thread uses blocking calls, several use epoll. With --rate the loop is open: \
+                requests go by a schedule, several may be outstanding on a flow, and round_trip_ns \
+                runs from when a request was meant to go (as sockperf's under-load does not, and \
+                wrk2 does); a schedule is missed when a request goes after the next was due.",
             probe: probe_tcp,
-            run: run_tcp_rr,
+            run: run_rr,
         },
-        options: RrArgs::augment_args,
-        spec: |matches| RrArgs::from_arg_matches(matches)?.spec(),
+        options: TcpRrArgs::augment_args,
+        spec: |matches| TcpRrArgs::from_arg_matches(matches)?.spec(),
+    },
+    Row {
+        entry: Entry {
+            name: "udp_rr",
+            summary: "Round trips over UDP: latency and transactions per second",
+            definition: "tcp_rr with one datagram per request and per response: netperf's UDP_RR, \
+                sockperf's ping-pong. A request without a response within a second counts as \
+                unanswered and is in no percentile; the next one follows. Responses carry the \
+                number of their request, as far as they have room for it.",
+            probe: probe_udp,
+            run: run_rr,
+        },
+        options: UdpRrArgs::augment_args,
+        spec: |matches| UdpRrArgs::from_arg_matches(matches)?.spec(),
+    },
+    Row {
+        entry: Entry {
+            name: "unix_rr",
+            summary: "Round trips over a Unix socket: the floor under every network's",
+            definition: "tcp_rr over stream sockets of the Unix domain, between two processes or \
+                threads of this machine: system calls, copies and wake-ups, without a network \
+                stack. No peer measures it.",
+            probe: || Availability::Available,
+            run: run_rr,
+        },
+        options: UnixRrArgs::augment_args,
+        spec: |matches| UnixRrArgs::from_arg_matches(matches)?.spec(),
+    },
+    Row {
+        entry: Entry {
+            name: "tcp_crr",
+            summary: "A TCP connection per transaction: connect, request, response, close",
+            definition: "transaction_ns runs from the end of one transaction to the end of the \
+                next: a new socket, connect, request, response and the server's end of the \
+                connection, which the client waits for and then closes; connect_ns is the first \
+                part of it. The server closes first, unlike netperf's TCP_CRR, so that ports do \
+                not run out; netperf's transaction rate is transactions_per_s. One connection at \
+                a time per thread. TCP_NODELAY is left alone: there is one send.",
+            probe: probe_tcp,
+            run: run_crr,
+        },
+        options: CrrArgs::augment_args,
+        spec: |matches| CrrArgs::from_arg_matches(matches)?.spec(),
     },
     Row {
         entry: Entry {
@@ -69,14 +121,63 @@ pub const CASES: &[Row] = &[
                 byte) to the end of the stream, over the length of that window; iperf3's \
                 receiver line with -O. With --bidir it is the sum of both directions. \
                 sender_bandwidth_bytes_per_s counts what the sender handed to the kernel and may \
-                be higher. CPU seconds are those of each side's threads in its window, user and \
+                be higher. --engine and --receive choose system calls, each by itself; what is \
+                received without being looked at is only counted. CPU seconds are those of each side's threads in its window, user and \
                 kernel. An operation is one read. One flow per thread uses blocking calls, \
                 several use epoll.",
             probe: probe_tcp,
-            run: run_tcp_stream,
+            run: run_stream,
         },
         options: StreamArgs::augment_args,
         spec: |matches| StreamArgs::from_arg_matches(matches)?.spec(),
+    },
+    Row {
+        entry: Entry {
+            name: "udp_stream",
+            summary: "Numbered datagrams as fast as they go: goodput, loss, reordering",
+            definition: "The sender sends datagrams of --length bytes back to back, as iperf3 -u \
+                -b 0. packets_per_s and bandwidth_bytes_per_s are the receiver's: datagrams that \
+                came for the first time in its own window, and their payload. loss_ratio and the \
+                counts are over the whole stream, warm-up included: what was sent and never came; \
+                duplicates; reordered as RFC 4737 has it; late is more than 16384 behind, and also \
+                counted as lost. sender_packets_per_s is what the kernel took. --engine and --receive \
+                choose system calls and offloads, each by itself; datagrams are numbered and \
+                counted one by one in all of them. Each address proves itself with a cookie before \
+                anything is sent to it.",
+            probe: probe_udp,
+            run: run_stream,
+        },
+        options: UdpStreamArgs::augment_args,
+        spec: |matches| UdpStreamArgs::from_arg_matches(matches)?.spec(),
+    },
+    Row {
+        entry: Entry {
+            name: "pps",
+            summary: "Small datagrams as fast as they go: packets per second",
+            definition: "udp_stream with the smallest datagrams that fill an Ethernet frame; \
+                packets_per_s at the receiver is the result, by default with sendmmsg and \
+                recvmmsg. sockperf's throughput test counts the same at its sender.",
+            probe: probe_udp,
+            run: run_pps,
+        },
+        options: PpsArgs::augment_args,
+        spec: |matches| PpsArgs::from_arg_matches(matches)?.spec(),
+    },
+    Row {
+        entry: Entry {
+            name: "under_load",
+            summary: "Round trips beside bulk streams: idle, loaded, and the difference",
+            definition: "First a flow of tcp_rr alone (idle_round_trip_ns), for --time; then the \
+                same flow beside --flows streams of tcp_stream (loaded_round_trip_ns). \
+                added_round_trip_ns is the difference of the percentiles: the queue that the \
+                streams build. Percentiles, rates and CPU of the probe are of the loaded part. \
+                With --rate the probe keeps a schedule in both. sockperf's under-load loads the \
+                way with its own messages instead; half_round_trip_ns is in its terms.",
+            probe: probe_tcp,
+            run: run_under_load,
+        },
+        options: UnderLoadArgs::augment_args,
+        spec: |matches| UnderLoadArgs::from_arg_matches(matches)?.spec(),
     },
 ];
 
@@ -85,6 +186,15 @@ fn probe_tcp() -> Availability {
         Ok(_) => Availability::Available,
         Err(error) => Availability::Unavailable {
             reason: format!("no TCP socket on 127.0.0.1: {error}; is the loopback interface up?"),
+        },
+    }
+}
+
+fn probe_udp() -> Availability {
+    match UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)) {
+        Ok(_) => Availability::Available,
+        Err(error) => Availability::Unavailable {
+            reason: format!("no UDP socket on 127.0.0.1: {error}; is the loopback interface up?"),
         },
     }
 }
@@ -103,7 +213,7 @@ fn run_null(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement>
     };
     let count = spec.test.flows as usize;
     let shared = Shared::new(&Vitals::new(count), 0, count);
-    let plan = side::plan(&spec.test, Role::Request);
+    let plan = side::plan(&spec.test, Role::Request, count);
     let totals = measure::run(&plan, observer, |thread| {
         let flow = NullFlow::default();
         Ok(Box::new(Requester::new(
@@ -116,35 +226,88 @@ fn run_null(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement>
     Ok(metrics::null(&totals))
 }
 
-fn run_tcp_rr(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
-    let measurement = metrics::request_response(&run_with_server(spec, observer)?)?;
-    Ok(with_facts(measurement))
+fn run_rr(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
+    let finished = run_test(spec, observer)?;
+    let measurement = metrics::request_response(&spec.test, &finished, "round_trip_ns")?;
+    Ok(with_observations(measurement, &finished))
 }
 
-fn run_tcp_stream(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
+fn run_stream(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
     let Shape::Stream { direction, .. } = spec.test.shape else {
         anyhow::bail!("the stream case takes a stream");
     };
-    let measurement = metrics::stream(&run_with_server(spec, observer)?, direction)?;
-    Ok(with_facts(measurement))
+    let finished = run_test(spec, observer)?;
+    let measurement = metrics::stream(&finished, direction)?;
+    Ok(with_observations(measurement, &finished))
 }
 
-/// Adds what the kernel chose by itself. Not a parameter: machines whose defaults differ may still
-/// be compared, and then the difference is shown.
-fn with_facts(mut measurement: Measurement) -> Measurement {
-    let chosen = match tcp::default_congestion_control() {
-        Fact::Known(name) => name.into(),
-        Fact::Unavailable { unavailable } => serde_json::json!({ "unavailable": unavailable }),
-    };
-    let name = "congestion_control".to_owned();
-    measurement.facts.insert(name, chosen);
+/// Adds what was behind the numbers.
+fn with_observations(mut measurement: Measurement, finished: &Finished) -> Measurement {
+    let ours: Vec<Leg> = finished.parts.iter().map(|part| part.leg()).collect();
+    let remote = finished.host.is_some();
+    report(&mut measurement, &ours, &finished.legs, remote);
     measurement
 }
 
-fn run_with_server(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<client::Finished> {
-    let place = spec.place.as_ref().unwrap_or(&Place::InProcess);
-    let finished = client::run(&spec.test, place, observer)?;
-    if let Some(host) = &finished.host {
+fn run_crr(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
+    let finished = run_test(spec, observer)?;
+    let measurement = metrics::request_response(&spec.test, &finished, "transaction_ns")?;
+    Ok(with_observations(measurement, &finished))
+}
+
+/// The probe alone, then the probe beside the streams.
+fn run_under_load(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
+    let Shape::UnderLoad {
+        request_bytes,
+        response_bytes,
+        direction,
+        ..
+    } = spec.test.shape
+    else {
+        anyhow::bail!("the case takes a probe and streams");
+    };
+    let idle = Test {
+        shape: Shape::RequestResponse {
+            request_bytes,
+            response_bytes,
+        },
+        flows: 1,
+        threads: 1,
+        ..spec.test.clone()
+    };
+    let finished = run_with_server(spec, &[idle, spec.test.clone()], observer)?;
+    let [idle, loaded] = finished.as_slice() else {
+        anyhow::bail!("two tests gave {} results", finished.len());
+    };
+    let measurement = metrics::under_load(&spec.test, idle, loaded, direction)?;
+    Ok(with_observations(measurement, loaded))
+}
+
+/// A stream whose result is its rate of packets.
+fn run_pps(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
+    let mut measurement = run_stream(spec, observer)?;
+    for metric in &mut measurement.metrics {
+        metric.headline &= metric.unit != Unit::BytesPerSecond;
+    }
+    Ok(measurement)
+}
+
+fn run_test(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Finished> {
+    let mut finished = run_with_server(spec, slice::from_ref(&spec.test), observer)?;
+    finished.pop().context("the test gave no result")
+}
+
+fn run_with_server(
+    spec: &Spec,
+    tests: &[Test],
+    observer: &dyn Observer,
+) -> anyhow::Result<Vec<Finished>> {
+    let here = Place::InProcess {
+        family: Family::Any,
+    };
+    let place = spec.place.as_ref().unwrap_or(&here);
+    let finished = client::run(tests, place, observer)?;
+    if let Some(host) = finished.first().and_then(|first| first.host.as_ref()) {
         spec.server_host.get_or_init(|| host.clone());
     }
     Ok(finished)

@@ -1,10 +1,11 @@
 //! Latency and bandwidth of networks, between two hosts or over loopback.
 //!
 //! The way through the crate: [`cases`] is the table of what can be measured; a row's options
-//! ([`spec`]) become a test, which the [`client`] agrees on with a [`server`] over the
+//! ([`spec`]) become a [`test`], which the [`client`] agrees on with a [`server`] over the
 //! authenticated [`control`] channel. Then both do their [`side`] of it: one [`workload`] per
-//! thread, driven by the harness of the `reports` crate over flows of a [`transport`]. The client
-//! puts the two sides' results together as [`metrics`].
+//! thread, driven by the harness of the `reports` crate over flows of a [`transport`], while
+//! [`observe`] notes what was behind the numbers. The client puts the two sides' results together as
+//! [`metrics`]. [`place`] puts threads and listeners where the queues of the network card are.
 //!
 //! It is a library so that tests can reach every part that reads what a stranger sent.
 #![forbid(unsafe_code)]
@@ -14,10 +15,13 @@ pub mod cases;
 pub mod client;
 pub mod control;
 pub mod metrics;
+pub mod observe;
+pub mod place;
 pub mod server;
 pub mod side;
 pub mod size;
 pub mod spec;
+pub mod test;
 pub mod transport;
 pub mod workload;
 

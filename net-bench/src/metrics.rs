@@ -1,14 +1,18 @@
 //! From what the two sides measured to the numbers of the report.
 
 use crate::client::Finished;
-use crate::control::message::{Direction, Leg, Role};
+use crate::control::message::{Leg, Role};
+use crate::test::{Arrival, Direction, Test};
+use crate::workload::open_rr::Schedule;
 use anyhow::Context;
 use reports::measure::{
     Histogram, Totals, histogram_record, latency_metrics, percentile, rate_metrics,
 };
 use reports::model::{
-    Aggregation, Direction as Better, Fact, Interval, Measurement, Metric, Unit, Validity, Work,
+    Aggregation, Direction as Better, Fact, Interval, Measurement, Metric, Severity, Unit,
+    Validity, Work,
 };
+use serde_json::{Map, Value, json};
 
 /// A measurement of operations that one side timed one by one.
 fn timed(totals: &Totals, latency: &str, rate: &str) -> Measurement {
@@ -24,7 +28,7 @@ fn timed(totals: &Totals, latency: &str, rate: &str) -> Measurement {
         work: totals.work.into(),
         verified: totals.verified.clone(),
         metrics,
-        facts: serde_json::Map::new(),
+        facts: Map::new(),
         histograms: vec![histogram_record(latency, &totals.latencies)],
         intervals: totals.intervals.clone(),
         matrices: Vec::new(),
@@ -66,17 +70,43 @@ fn bandwidth(name: &str, bytes_per_s: f64, operations: u64) -> Metric {
     )
 }
 
+/// The largest segment, where the transport has segments.
+fn segment(prefix: &str, leg: &Leg) -> Option<Metric> {
+    let name = format!("{prefix}max_segment_bytes");
+    leg.max_segment_bytes
+        .as_ref()
+        .map(|size| bytes(&name, size))
+}
+
+/// What the kernel of a sending side chose by itself, or granted. Not parameters: machines whose
+/// defaults differ may still be compared, and then the difference is shown.
+fn facts(sender: &Leg) -> Map<String, Value> {
+    let mut facts = Map::new();
+    if let Some(name) = &sender.congestion_control {
+        let chosen = match name {
+            Fact::Known(name) => name.as_str().into(),
+            Fact::Unavailable { unavailable } => json!({ "unavailable": unavailable }),
+        };
+        facts.insert("congestion_control".to_owned(), chosen);
+    }
+    facts
+}
+
 /// The numbers of the null case.
 #[must_use]
 pub fn null(totals: &Totals) -> Measurement {
     timed(totals, "operation_ns", "operations_per_s")
 }
 
-/// The numbers of a request-response case.
+/// The numbers of a request-response case, whose distribution is called `latency`.
 ///
 /// # Errors
 /// The server did not report its part.
-pub fn request_response(finished: &Finished) -> anyhow::Result<Measurement> {
+pub fn request_response(
+    test: &Test,
+    finished: &Finished,
+    latency: &str,
+) -> anyhow::Result<Measurement> {
     let part = finished
         .parts
         .iter()
@@ -84,14 +114,31 @@ pub fn request_response(finished: &Finished) -> anyhow::Result<Measurement> {
         .context("no requester took part")?;
     let responder = leg_of(&finished.legs, Role::Respond)?;
     let requester = part.leg();
-    let mut measurement = timed(&part.totals, "round_trip_ns", "transactions_per_s");
+    let mut measurement = timed(&part.totals, latency, "transactions_per_s");
     let latencies = &part.totals.latencies;
-    measurement.metrics.extend(half_round_trips(latencies));
+    if !test.has_door() {
+        measurement.metrics.extend(half_round_trips(latencies));
+    }
+    for (name, histogram) in &part.totals.extra {
+        let metrics = latency_metrics(name, histogram).into_iter();
+        measurement.metrics.extend(metrics.map(|metric| Metric {
+            headline: false,
+            ..metric
+        }));
+        measurement
+            .histograms
+            .push(histogram_record(name, histogram));
+    }
     measurement.metrics.extend([
         cpu("client_cpu_s", &requester),
         cpu("server_cpu_s", responder),
-        bytes("max_segment_bytes", &requester.max_segment_bytes),
     ]);
+    measurement.metrics.extend(segment("", &requester));
+    measurement.metrics.extend(unanswered(&requester));
+    measurement.facts = facts(&requester);
+    if let (Some(arrival), Some(kept)) = (&test.arrival, &requester.schedule) {
+        open_loop(&mut measurement, arrival, kept, &part.totals);
+    }
     measurement.verified = verified(&[&requester, responder]);
     add_flags(
         &mut measurement.validity,
@@ -99,6 +146,74 @@ pub fn request_response(finished: &Finished) -> anyhow::Result<Measurement> {
         finished.host.is_some(),
     );
     Ok(measurement)
+}
+
+/// Adds what an open loop is judged by: what was offered and what was achieved of it.
+fn open_loop(measurement: &mut Measurement, arrival: &Arrival, kept: &Schedule, totals: &Totals) {
+    for histogram in &mut measurement.histograms {
+        histogram.co_corrected = true;
+    }
+    let done = totals.work.ops;
+    let offered = arrival.rate_per_s * totals.elapsed_s;
+    let achieved = done as f64 / offered;
+    let metric = |name, unit, better, value, n| {
+        Metric::new(name, Aggregation::Total, unit, better, value, n)
+    };
+    let (neutral, lower, higher) = (
+        Better::Neutral,
+        Better::LowerIsBetter,
+        Better::HigherIsBetter,
+    );
+    measurement.metrics.extend([
+        metric(
+            "offered_per_s",
+            Unit::PerSecond,
+            neutral,
+            arrival.rate_per_s,
+            done,
+        ),
+        metric("achieved_ratio", Unit::Ratio, higher, achieved, done).headline(),
+        metric(
+            "missed_schedules",
+            Unit::Count,
+            lower,
+            kept.missed as f64,
+            kept.sent,
+        ),
+        metric(
+            "unsent_requests",
+            Unit::Count,
+            lower,
+            kept.unsent as f64,
+            kept.sent,
+        ),
+    ]);
+    // Chance alone moves the count of a Poisson process by its root; four of them are beyond doubt.
+    let tolerance = (4.0 / offered.sqrt()).max(0.01);
+    if achieved < 1.0 - tolerance {
+        let evidence = format!(
+            "{:.1} % of the offered {} requests per second were answered: the latencies are those \
+             of a growing queue, and those of the requests that still waited are missing",
+            achieved * 100.0,
+            arrival.rate_per_s
+        );
+        measurement
+            .validity
+            .flag(Severity::Degraded, "saturated", evidence);
+    }
+}
+
+/// Requests without a response, where that is possible.
+fn unanswered(requester: &Leg) -> Option<Metric> {
+    let tally = requester.datagrams?;
+    Some(Metric::new(
+        "unanswered_requests",
+        Aggregation::Total,
+        Unit::Count,
+        Better::LowerIsBetter,
+        tally.unanswered as f64,
+        tally.sent,
+    ))
 }
 
 /// The same latencies as sockperf prints them: half of each round trip.
@@ -128,11 +243,58 @@ impl Pair<'_> {
         self.receiver.work.bytes as f64 / self.receiver.elapsed_s
     }
 
+    /// Rates of datagrams, and what became of those that were sent.
+    fn datagrams(&self, prefix: &str) -> Vec<Metric> {
+        let (Some(sent), Some(tally)) = (&self.sender.datagrams, &self.receiver.datagrams) else {
+            return Vec::new();
+        };
+        let lost = sent.sent.saturating_sub(tally.received);
+        let rate = |name: &str, leg: &Leg| {
+            Metric::new(
+                &format!("{prefix}{name}"),
+                Aggregation::Total,
+                Unit::PerSecond,
+                Better::HigherIsBetter,
+                leg.work.ops as f64 / leg.elapsed_s,
+                leg.work.ops,
+            )
+        };
+        let share = Metric::new(
+            &format!("{prefix}loss_ratio"),
+            Aggregation::Total,
+            Unit::Ratio,
+            Better::LowerIsBetter,
+            lost as f64 / sent.sent as f64,
+            sent.sent,
+        );
+        let count = |name: &str, value: u64| {
+            Metric::new(
+                &format!("{prefix}{name}"),
+                Aggregation::Total,
+                Unit::Count,
+                Better::LowerIsBetter,
+                value as f64,
+                sent.sent,
+            )
+        };
+        vec![
+            rate("packets_per_s", self.receiver).headline(),
+            share.headline(),
+            rate("sender_packets_per_s", self.sender),
+            count("lost_datagrams", lost),
+            count("duplicate_datagrams", tally.duplicates),
+            count("reordered_datagrams", tally.reordered),
+            count("late_datagrams", tally.late),
+            count("foreign_datagrams", tally.foreign),
+        ]
+    }
+
     fn metrics(&self, prefix: &str) -> Vec<Metric> {
         let named = |name: &str| format!("{prefix}{name}");
         let (sender, receiver) = (self.sender, self.receiver);
         let sent = sender.work.bytes as f64 / sender.elapsed_s;
-        vec![
+        let mut metrics = self.datagrams(prefix);
+        metrics.extend([
             bandwidth(
                 &named("sender_bandwidth_bytes_per_s"),
                 sent,
@@ -140,11 +302,30 @@ impl Pair<'_> {
             ),
             cpu(&named("sender_cpu_s"), sender),
             cpu(&named("receiver_cpu_s"), receiver),
-            bytes(&named("sender_buffer_bytes"), &sender.buffer_bytes),
-            bytes(&named("receiver_buffer_bytes"), &receiver.buffer_bytes),
-            bytes(&named("max_segment_bytes"), &sender.max_segment_bytes),
-        ]
+        ]);
+        let buffers = [
+            ("sender_buffer_bytes", &sender.buffer_bytes),
+            ("receiver_buffer_bytes", &receiver.buffer_bytes),
+        ];
+        metrics.extend(buffers.into_iter().filter_map(|(name, size)| {
+            let size = size.as_ref()?;
+            Some(bytes(&named(name), size))
+        }));
+        metrics.extend(segment(prefix, sender));
+        metrics.extend(sender.zerocopy.map(|tally| {
+            let (lower, total) = (Better::LowerIsBetter, Aggregation::Total);
+            let share = tally.copied as f64 / tally.sends as f64;
+            let name = named("zerocopy_copied_ratio");
+            Metric::new(&name, total, Unit::Ratio, lower, share, tally.sends)
+        }));
+        metrics
     }
+}
+
+/// The legs of streams; a probe may run beside them.
+fn streaming(legs: impl Iterator<Item = Leg>) -> Vec<Leg> {
+    legs.filter(|leg| matches!(leg.role, Role::Send | Role::Receive))
+        .collect()
 }
 
 /// The numbers of a stream case.
@@ -152,8 +333,8 @@ impl Pair<'_> {
 /// # Errors
 /// A side did not report its part.
 pub fn stream(finished: &Finished, direction: Direction) -> anyhow::Result<Measurement> {
-    let ours: Vec<Leg> = finished.parts.iter().map(|part| part.leg()).collect();
-    let theirs = &finished.legs;
+    let ours = streaming(finished.parts.iter().map(|part| part.leg()));
+    let theirs = &streaming(finished.legs.iter().cloned());
     let pair = |sender: &'_ [Leg], receiver: &'_ [Leg]| -> anyhow::Result<(Leg, Leg)> {
         let sender = leg_of(sender, Role::Send)?.clone();
         Ok((sender, leg_of(receiver, Role::Receive)?.clone()))
@@ -195,12 +376,82 @@ pub fn stream(finished: &Finished, direction: Direction) -> anyhow::Result<Measu
         work: work.into(),
         verified: verified(&all),
         metrics,
-        facts: serde_json::Map::new(),
+        facts: pairs
+            .first()
+            .map_or_else(Map::new, |(_, pair)| facts(pair.sender)),
         histograms: Vec::new(),
         intervals: intervals(&receivers),
         matrices: Vec::new(),
         counters: totals.counters.clone(),
         validity,
+    })
+}
+
+/// The numbers of a probe without and beside streams.
+///
+/// # Errors
+/// A side did not report its part.
+pub fn under_load(
+    test: &Test,
+    idle: &Finished,
+    loaded: &Finished,
+    direction: Direction,
+) -> anyhow::Result<Measurement> {
+    let (before, after) = ("idle_round_trip_ns", "loaded_round_trip_ns");
+    let idle = request_response(test, idle, before)?;
+    let bulk = stream(loaded, direction)?;
+    let mut measurement = request_response(test, loaded, after)?;
+    let of_idle = idle.metrics.iter().filter(|metric| metric.name == before);
+    let added: Vec<Metric> = of_idle
+        .clone()
+        .filter_map(|idle| added(idle, measurement.metric(after, idle.aggregation)?))
+        .collect();
+    measurement.metrics.extend(of_idle.cloned());
+    measurement.metrics.extend(added);
+    let known = |name: &str, metrics: &[Metric]| metrics.iter().any(|metric| metric.name == name);
+    let of_bulk = bulk.metrics.into_iter();
+    let of_bulk: Vec<Metric> = of_bulk
+        .filter(|metric| !known(&metric.name, &measurement.metrics))
+        .collect();
+    measurement.metrics.extend(of_bulk);
+    measurement.histograms.extend(idle.histograms);
+    let proofs = [idle.verified, measurement.verified, bulk.verified];
+    measurement.verified = format!("idle: {}; loaded: {}; {}", proofs[0], proofs[1], proofs[2]);
+    for flag in idle.validity.flags.into_iter().chain(bulk.validity.flags) {
+        if !measurement
+            .validity
+            .flags
+            .iter()
+            .any(|other| other.code == flag.code)
+        {
+            measurement
+                .validity
+                .flag(flag.severity, &flag.code, flag.evidence);
+        }
+    }
+    Ok(measurement)
+}
+
+/// By how much a percentile grew under load; extremes and moments say nothing by their difference.
+fn added(idle: &Metric, loaded: &Metric) -> Option<Metric> {
+    let difference = match (&loaded.value, &idle.value) {
+        (Fact::Known(loaded), Fact::Known(idle)) => Fact::Known(loaded - idle),
+        (Fact::Unavailable { .. }, _) => loaded.value.clone(),
+        (_, Fact::Unavailable { .. }) => idle.value.clone(),
+    };
+    let percentile = !matches!(
+        idle.aggregation,
+        Aggregation::Total
+            | Aggregation::Min
+            | Aggregation::Mean
+            | Aggregation::Stddev
+            | Aggregation::Max
+    );
+    percentile.then(|| Metric {
+        name: "added_round_trip_ns".to_owned(),
+        value: difference,
+        n: loaded.n.clone(),
+        ..idle.clone()
     })
 }
 
@@ -212,14 +463,30 @@ fn leg_of(legs: &[Leg], role: Role) -> anyhow::Result<&Leg> {
 
 /// What both sides proved, and what their comparison proved.
 fn verified(legs: &[&Leg]) -> String {
-    let mut parts: Vec<&str> = legs.iter().map(|leg| leg.verified.as_str()).collect();
-    let flows: usize = legs.iter().map(|leg| leg.flow_bytes.len()).sum::<usize>() / 2;
-    let compared = match flows {
-        1 => "the flow received every byte that was sent".to_owned(),
-        _ => format!("all {flows} flows received every byte that was sent"),
-    };
-    parts.push(&compared);
+    let mut parts: Vec<String> = legs.iter().map(|leg| leg.verified.clone()).collect();
+    parts.push(compared(legs));
     parts.join("; ")
+}
+
+fn compared(legs: &[&Leg]) -> String {
+    let flows: usize = legs.iter().map(|leg| leg.flow_bytes.len()).sum::<usize>() / 2;
+    let datagrams = |role: Role| {
+        let of_role = legs.iter().filter(move |leg| leg.role == role);
+        of_role.filter_map(|leg| leg.datagrams)
+    };
+    if datagrams(Role::Request).next().is_some() {
+        return "no flow had more responses than were sent".to_owned();
+    }
+    let received: u64 = datagrams(Role::Receive).map(|tally| tally.received).sum();
+    let sent: u64 = datagrams(Role::Send).map(|tally| tally.sent).sum();
+    match (sent, flows) {
+        (1.., _) => format!(
+            "{received} of {sent} numbered datagrams arrived, {} were lost",
+            sent.saturating_sub(received)
+        ),
+        (0, 1) => "the flow received every byte that was sent".to_owned(),
+        (0, _) => format!("all {flows} flows received every byte that was sent"),
+    }
 }
 
 /// The slices of the receivers; of two directions each slice's work is added up, its times are

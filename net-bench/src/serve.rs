@@ -3,7 +3,8 @@
 use anyhow::Context;
 use clap::Args;
 use net_bench::control::Key;
-use net_bench::server::{Options, Server};
+use net_bench::server::{Limits, Options, Server};
+use net_bench::size;
 use net_bench::spec::DEFAULT_PORT;
 use reports::host;
 use reports::measure::{install_signal_handlers, stop_requested};
@@ -19,42 +20,88 @@ pub struct ServeArgs {
     /// Address to listen on; one beyond loopback needs a key
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
     bind: IpAddr,
+    /// Address of the control channel, where data is to go over another network: --bind is that of
+    /// the data then [default: --bind]
+    #[arg(long, value_name = "ADDR")]
+    control_addr: Option<IpAddr>,
     /// Port of the control channel; 0 takes a free one. Data uses free ports of its own
     #[arg(short = 'p', long, value_name = "PORT", default_value_t = DEFAULT_PORT)]
     port: u16,
     /// File with the key that clients must hold [default: $NET_BENCH_KEY, else no key]
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// End after the first test
+    /// End after the first client
     #[arg(long)]
     once: bool,
     /// Most clients at the same time; more are turned away
     #[arg(long, value_name = "N", default_value_t = 16,
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     max_clients: u32,
+    /// Longest test in seconds, warm-up included; longer ones are refused or cut off
+    #[arg(long, value_name = "SECONDS")]
+    max_time: Option<f64>,
+    /// Most bytes per second of a test: only tests are taken that pace themselves to it with
+    /// --fq-rate; K, M, G are powers of 1024
+    #[arg(long, value_name = "RATE", value_parser = size::parse)]
+    max_rate: Option<u64>,
+    /// Most memory for the buffers of all tests together; K, M, G are powers of 1024
+    /// [default: 1G for each]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    max_memory: Option<u64>,
+}
+
+impl ServeArgs {
+    /// Refuses what would open this machine to strangers, or cannot be reached.
+    fn check(&self, key: &Key) -> Result<(), Usage> {
+        let outside = [Some(self.bind), self.control_addr]
+            .into_iter()
+            .flatten()
+            .find(|address| !address.is_loopback());
+        if let (true, Some(address)) = (key.is_empty(), outside) {
+            return Err(Usage(format!(
+                "--bind, --control-addr {address}: beyond loopback a server needs a key, or every \
+                 host that reaches it could use this machine to send traffic; make one with `head \
+                 -c 32 /dev/urandom | base64 > key`, copy it to the client, and give both \
+                 --key-file key"
+            )));
+        }
+        if self.control_addr.is_some() && self.bind.is_unspecified() {
+            return Err(Usage(format!(
+                "--bind {}: with --control-addr, clients have to be told where the data goes: give \
+                 --bind the address that they reach",
+                self.bind
+            )));
+        }
+        let no_time = self.max_time.is_some_and(|s| s <= 0.0 || s.is_nan());
+        if no_time || self.max_rate == Some(0) {
+            return Err(Usage(
+                "--max-time, --max-rate: more than 0, or no test would be taken".to_owned(),
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Serves until SIGINT or SIGTERM, or until the first test is over if that was asked.
 pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let key = Key::find(args.key_file.as_deref())?;
-    if key.is_empty() && !args.bind.is_loopback() {
-        return Err(Usage(format!(
-            "--bind {}: beyond loopback a server needs a key, or every host that reaches it could \
-             use this machine to send traffic; make one with `head -c 32 /dev/urandom | base64 > \
-             key`, copy it to the client, and give both --key-file key",
-            args.bind
-        ))
-        .into());
-    }
+    args.check(&key)?;
     install_signal_handlers().context("cannot set handlers for SIGINT, SIGTERM")?;
     let options = Options {
         key,
         host: Some(host::fingerprint()),
         max_clients: args.max_clients as usize,
         once: args.once,
+        data_ip: args.control_addr.map(|_| args.bind),
+        limits: Limits {
+            seconds: args.max_time,
+            memory_bytes: args.max_memory,
+            bytes_per_s: args.max_rate,
+        },
     };
-    let server = Server::bind(SocketAddr::new(args.bind, args.port), options)
-        .context("choose another --bind or --port")?;
+    let control = args.control_addr.unwrap_or(args.bind);
+    let server = Server::bind(SocketAddr::new(control, args.port), options)
+        .context("choose another --bind, --control-addr or --port")?;
     program::print(&format!("listening on {}\n", server.address()?))?;
     server.serve(stop_requested, &|line| {
         // A closed terminal must not end the server.

@@ -2,11 +2,12 @@
 //! outlives every one of them.
 
 use crate::attend::{Patient, Turn, Watch, attend};
-use crate::control::message::{Ready, Reply, Request, Test};
+use crate::control::message::{Ready, Reply, Request};
 use crate::control::{Channel, ControlError, Key, MESSAGE_TIMEOUT};
 use crate::side::{self, End};
-use crate::transport::rendezvous;
-use crate::transport::tcp::TcpFlow;
+use crate::test::{Test, Transport};
+use crate::transport::connections::Connections;
+use crate::transport::rendezvous::{self, Listener};
 use crate::workload::Vitals;
 use anyhow::Context;
 use nix::errno::Errno;
@@ -14,16 +15,23 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use reports::host::Host;
 use reports::measure::Silent;
 use std::collections::BTreeMap;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the server asks whether it should end.
 const LOOK_AROUND_MS: u16 = 100;
+
+/// How long tests have for their last words when the server ends.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// How much longer than it said a test may take before it is cut off, in seconds: its connections
+/// and its end take time as well.
+const OVERTIME_S: f64 = 10.0;
 
 /// What a server is told.
 #[derive(Debug)]
@@ -34,8 +42,81 @@ pub struct Options {
     pub host: Option<Host>,
     /// Most clients at the same time.
     pub max_clients: usize,
-    /// Whether to end after the first test.
+    /// Whether to end after the first client.
     pub once: bool,
+    /// The address of data connections, where it is not that of the control channel.
+    pub data_ip: Option<IpAddr>,
+    /// What tests may take.
+    pub limits: Limits,
+}
+
+/// What a server lets tests take of its machine and network. `None` is no limit of its own.
+#[derive(Debug, Default)]
+pub struct Limits {
+    /// Longest test in seconds, warm-up included.
+    pub seconds: Option<f64>,
+    /// Most buffer memory of all tests at the same time, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Most bytes per second that a test is paced to, over all its flows.
+    pub bytes_per_s: Option<u64>,
+}
+
+impl Limits {
+    /// Refuses a test that asks for more time or bandwidth than there is for one.
+    ///
+    /// # Errors
+    /// The limit, and what to ask for instead.
+    fn check(&self, test: &Test) -> anyhow::Result<()> {
+        let seconds = test.omit_s + test.duration_s;
+        if let Some(most) = self.seconds
+            && seconds > most
+        {
+            anyhow::bail!(
+                "this server takes tests of at most {most} s (--max-time); --time and --omit \
+                 together are {seconds} s"
+            );
+        }
+        let Some(most) = self.bytes_per_s else {
+            return Ok(());
+        };
+        anyhow::ensure!(
+            test.transport != Transport::Udp,
+            "this server takes paced tests only (--max-rate), and the kernel does not pace UDP by \
+             itself"
+        );
+        let each = most / u64::from(test.lanes());
+        let paced = test
+            .socket
+            .pacing_bytes_per_s
+            .is_some_and(|rate| rate <= each);
+        anyhow::ensure!(
+            paced || test.transport == Transport::Unix,
+            "this server takes tests of at most {most} bytes per second (--max-rate): ask for \
+             --fq-rate {each}, or less"
+        );
+        Ok(())
+    }
+}
+
+/// Memory that a test has been granted, until it is over.
+#[derive(Debug)]
+struct Grant<'a> {
+    granted: &'a AtomicU64,
+    bytes: u64,
+}
+
+impl Drop for Grant<'_> {
+    fn drop(&mut self) {
+        self.granted.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A client that is being attended to.
+#[derive(Debug)]
+struct Client {
+    stream: TcpStream,
+    /// Whether a test of its runs, which deserves a result.
+    busy: Arc<AtomicBool>,
 }
 
 /// A listening server.
@@ -43,8 +124,10 @@ pub struct Options {
 pub struct Server {
     listener: TcpListener,
     options: Options,
-    clients: Mutex<BTreeMap<u64, TcpStream>>,
+    clients: Mutex<BTreeMap<u64, Client>>,
     served: AtomicBool,
+    ending: AtomicBool,
+    granted_bytes: AtomicU64,
 }
 
 impl Server {
@@ -55,6 +138,10 @@ impl Server {
     pub fn bind(address: SocketAddr, options: Options) -> anyhow::Result<Self> {
         let listener =
             TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+        if let Some(ip) = options.data_ip {
+            TcpListener::bind((ip, 0))
+                .with_context(|| format!("cannot listen for data on {ip}"))?;
+        }
         // Between the kernel's word that somebody calls and our answer the caller may be gone.
         listener.set_nonblocking(true)?;
         Ok(Self {
@@ -62,6 +149,8 @@ impl Server {
             options,
             clients: Mutex::default(),
             served: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            granted_bytes: AtomicU64::new(0),
         })
     }
 
@@ -73,8 +162,9 @@ impl Server {
         Ok(self.listener.local_addr()?)
     }
 
-    /// Serves until `end` says so. Then the control channels of all clients are closed, which ends
-    /// their tests. `log` gets a line per client.
+    /// Serves until `end` says so. Then tests that run are ended early, so that their clients still
+    /// get a result of what there is, and the others' control channels are closed. `log` gets a line
+    /// per client.
     ///
     /// # Errors
     /// The listener is broken.
@@ -89,21 +179,57 @@ impl Server {
                     Ok(None) => {}
                     Ok(Some(stream)) => {
                         number += 1;
-                        if self.admit(number, &stream, log) {
-                            scope.spawn(move || self.attend_client(number, stream, log));
+                        if let Some(busy) = self.admit(number, &stream, log) {
+                            scope.spawn(move || self.attend_client(number, stream, &busy, log));
                         }
                     }
                     Err(error) => break Err(error),
                 }
             };
-            for stream in self.clients().values() {
-                let _ = stream.shutdown(Shutdown::Both);
-            }
+            self.say_goodbye();
             result
         })
     }
 
-    fn clients(&self) -> MutexGuard<'_, BTreeMap<u64, TcpStream>> {
+    /// Ends all conversations: those without a test at once, the others when they have their result,
+    /// or after a while.
+    fn say_goodbye(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+        let begun = Instant::now();
+        loop {
+            let late = begun.elapsed() > GOODBYE;
+            let clients = self.clients();
+            let idle = |client: &&Client| late || !client.busy.load(Ordering::Relaxed);
+            for client in clients.values().filter(idle) {
+                let _ = client.stream.shutdown(Shutdown::Both);
+            }
+            if late || clients.is_empty() {
+                return;
+            }
+            drop(clients);
+            thread::sleep(Duration::from_millis(LOOK_AROUND_MS.into()));
+        }
+    }
+
+    /// Memory for a test's buffers on this side, if there is as much.
+    fn grant(&self, test: &Test) -> anyhow::Result<Grant<'_>> {
+        let bytes = test.memory_bytes();
+        let before = self.granted_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let grant = Grant {
+            granted: &self.granted_bytes,
+            bytes,
+        };
+        let most = self.options.limits.memory_bytes.unwrap_or(u64::MAX);
+        anyhow::ensure!(
+            before.saturating_add(bytes) <= most,
+            "this server gives all tests together {most} bytes of buffers (--max-memory), of which \
+             {before} are taken; this one needs {bytes}: use shorter messages or fewer flows, or \
+             try again later"
+        );
+        Ok(grant)
+    }
+
+    fn clients(&self) -> MutexGuard<'_, BTreeMap<u64, Client>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -128,28 +254,44 @@ impl Server {
     }
 
     /// Notes a client, or turns it away if there is no room.
-    fn admit(&self, number: u64, stream: &TcpStream, log: &(dyn Fn(&str) + Sync)) -> bool {
+    fn admit(
+        &self,
+        number: u64,
+        stream: &TcpStream,
+        log: &(dyn Fn(&str) + Sync),
+    ) -> Option<Arc<AtomicBool>> {
         let mut clients = self.clients();
         let full = clients.len() >= self.options.max_clients;
         match (full, stream.try_clone()) {
-            (false, Ok(clone)) => {
-                clients.insert(number, clone);
-                true
+            (false, Ok(stream)) => {
+                let busy = Arc::<AtomicBool>::default();
+                let client = Client {
+                    stream,
+                    busy: Arc::clone(&busy),
+                };
+                clients.insert(number, client);
+                Some(busy)
             }
             _ => {
                 drop(clients);
                 Channel::turn_away(stream);
                 log(&format!("{}: turned away, no room", peer_of(stream)));
-                false
+                None
             }
         }
     }
 
     /// Everything that happens for one client, with whatever it does to itself contained.
-    fn attend_client(&self, number: u64, stream: TcpStream, log: &(dyn Fn(&str) + Sync)) {
+    fn attend_client(
+        &self,
+        number: u64,
+        stream: TcpStream,
+        busy: &AtomicBool,
+        log: &(dyn Fn(&str) + Sync),
+    ) {
         let peer = peer_of(&stream);
-        let line = match catch_unwind(AssertUnwindSafe(|| self.converse(stream))) {
-            Ok(Ok(test)) => format!("{peer}: served {}", summary(&test)),
+        let line = match catch_unwind(AssertUnwindSafe(|| self.converse(stream, busy))) {
+            Ok(Ok(tests)) => format!("{peer}: served {}", tests.join(", ")),
             Ok(Err(error)) => format!("{peer}: {error:#}"),
             Err(_) => format!("{peer}: the test panicked; this is a bug in net-bench"),
         };
@@ -157,14 +299,40 @@ impl Server {
         log(&line);
     }
 
-    /// Handshake, test, result.
-    fn converse(&self, stream: TcpStream) -> anyhow::Result<Test> {
+    /// Handshake, then tests until the client closes the channel. Says which.
+    fn converse(&self, stream: TcpStream, busy: &AtomicBool) -> anyhow::Result<Vec<String>> {
         let mut channel = Channel::accept(stream, &self.options.key)?;
-        let test = match channel.receive(MESSAGE_TIMEOUT)? {
-            Request::Test(test) => test,
-            Request::Stop => anyhow::bail!("there is no test to stop"),
+        let mut served = Vec::new();
+        let result = loop {
+            if self.ending.load(Ordering::Relaxed) && !served.is_empty() {
+                break Ok(served);
+            }
+            match channel.receive(MESSAGE_TIMEOUT) {
+                Ok(Request::Test(test)) => {
+                    busy.store(true, Ordering::Relaxed);
+                    let result = self.serve_test(&mut channel, &test);
+                    busy.store(false, Ordering::Relaxed);
+                    match result {
+                        Ok(()) => served.push(summary(&test)),
+                        Err(error) => break Err(error),
+                    }
+                }
+                // What was said while the test ended on its own.
+                Ok(Request::Stop | Request::Ended) if !served.is_empty() => {}
+                Ok(Request::Stop | Request::Ended) => {
+                    break Err(anyhow::anyhow!("there is no test to stop"));
+                }
+                Err(ControlError::Closed) if !served.is_empty() => break Ok(served),
+                Err(error) => break Err(error.into()),
+            }
         };
-        let result = self.take_part(&mut channel, &test);
+        self.served.store(true, Ordering::Relaxed);
+        result
+    }
+
+    /// One test and its result.
+    fn serve_test(&self, channel: &mut Channel, test: &Test) -> anyhow::Result<()> {
+        let result = self.take_part(channel, test);
         let sent = match &result {
             Ok(reply) => channel.send(reply),
             // The client may be the reason for the error, and gone.
@@ -172,64 +340,92 @@ impl Server {
                 error: format!("{error:#}"),
             }),
         };
-        self.served.store(true, Ordering::Relaxed);
         result?;
-        sent?;
-        Ok(test)
+        Ok(sent?)
     }
 
     fn take_part(&self, channel: &mut Channel, test: &Test) -> anyhow::Result<Reply> {
         test.check()
             .map_err(|fault| anyhow::anyhow!("refused: {fault}"))?;
-        let mut address = channel.local()?;
-        address.set_port(0);
-        let listener = TcpListener::bind(address)
-            .with_context(|| format!("cannot listen for data on {}", address.ip()))?;
+        self.options.limits.check(test)?;
+        let _grant = self.grant(test)?;
+        let listener = Listener::bind(test, channel.local()?.ip(), self.options.data_ip)?;
         let mut token = [0; 16];
         getrandom::fill(&mut token).map_err(ControlError::Random)?;
         channel.send(&Reply::Ready(Box::new(Ready {
-            port: listener.local_addr()?.port(),
+            data: listener.address().clone(),
             token,
             host: self.options.host.clone(),
         })))?;
-        let flows = rendezvous::gather(&listener, &token, test.connections(), channel)?;
-        drop(listener);
+        let connections = rendezvous::gather(listener, test, &token, channel)?;
         channel.send(&Reply::Go)?;
-        run(channel, test, &flows)
+        self.run(channel, test, &connections)
     }
-}
 
-/// The server's part, with an ear for the client.
-fn run(channel: &mut Channel, test: &Test, flows: &[TcpFlow]) -> anyhow::Result<Reply> {
-    let vitals = Vitals::new(flows.len());
-    let patient = Patient {
-        flows,
-        vitals: &vitals,
-        patience: Duration::from_secs_f64(test.timeout_s),
-    };
-    let mut lost = None;
-    let work = || side::run(test, End::Server, flows, &vitals, &Silent);
-    let parts = attend(channel, &patient, work, |channel, turn| {
-        if turn == Turn::Quiet {
-            return Watch::On;
-        }
-        match channel.receive(MESSAGE_TIMEOUT) {
-            Ok(Request::Stop) => {
-                vitals.stop();
+    /// The server's part, with an ear for the client.
+    fn run(
+        &self,
+        channel: &mut Channel,
+        test: &Test,
+        connections: &Connections,
+    ) -> anyhow::Result<Reply> {
+        let vitals = Vitals::new(test.lanes() as usize);
+        let patient = Patient {
+            connections,
+            vitals: &vitals,
+            ends_by_word: test.ends_by_word(),
+            patience: Duration::from_secs_f64(test.timeout_s),
+        };
+        let mut lost = None;
+        let begun = Instant::now();
+        let mut told_stop = false;
+        let mut told_end = !patient.ends_by_word;
+        let work = || side::run(test, End::Server, connections, &vitals, &Silent);
+        let parts = attend(channel, &patient, work, |channel, turn| {
+            if turn == Turn::Quiet {
+                if self.ending.load(Ordering::Relaxed) && !told_stop {
+                    told_stop = true;
+                    vitals.stop();
+                    let _ = channel.send(&Reply::Stop);
+                }
+                if let Some(most) = self.options.limits.seconds
+                    && begun.elapsed().as_secs_f64() > most + OVERTIME_S
+                {
+                    lost = Some(anyhow::anyhow!(
+                        "the test ran longer than the {most} s that this server allows (--max-time)"
+                    ));
+                    connections.cut();
+                    return Watch::Over;
+                }
+                if vitals.ended() && !told_end {
+                    told_end = true;
+                    // If the client cannot hear it, it is gone, which the next turn will show.
+                    let _ = channel.send(&Reply::Ended);
+                }
                 return Watch::On;
             }
-            Ok(Request::Test(_)) => {
-                lost = Some(anyhow::anyhow!("the client asked for a test within a test"));
+            match channel.receive(MESSAGE_TIMEOUT) {
+                Ok(Request::Stop) => {
+                    vitals.stop();
+                    return Watch::On;
+                }
+                Ok(Request::Ended) => {
+                    vitals.peer_ended();
+                    return Watch::On;
+                }
+                Ok(Request::Test(_)) => {
+                    lost = Some(anyhow::anyhow!("the client asked for a test within a test"));
+                }
+                Err(error) => lost = Some(error.into()),
             }
-            Err(error) => lost = Some(error.into()),
+            // Nobody will read the result: what still waits for the client is woken.
+            connections.cut();
+            Watch::Over
+        })?;
+        match (lost, parts) {
+            (Some(error), _) => Err(error.context("the test was abandoned")),
+            (None, parts) => Ok(Reply::Done(parts?.iter().map(side::Part::leg).collect())),
         }
-        // Nobody will read the result: what still waits for the client is woken.
-        flows.iter().for_each(TcpFlow::cut);
-        Watch::Over
-    })?;
-    match (lost, parts) {
-        (Some(error), _) => Err(error.context("the test was abandoned")),
-        (None, parts) => Ok(Reply::Done(parts?.iter().map(side::Part::leg).collect())),
     }
 }
 
@@ -239,9 +435,5 @@ fn peer_of(stream: &TcpStream) -> String {
 }
 
 fn summary(test: &Test) -> String {
-    let shape = match test.shape {
-        crate::control::message::Shape::RequestResponse { .. } => "tcp_rr",
-        crate::control::message::Shape::Stream { .. } => "tcp_stream",
-    };
-    format!("{shape} over {} flow(s)", test.flows)
+    format!("{} over {} flow(s)", test.name(), test.flows)
 }

@@ -1,15 +1,26 @@
 //! One side's part in a test: which roles it plays, on which flows, and what came of it. Client
 //! and server run the same code here, through the same harness.
 
-use crate::control::message::{Direction, Leg, MAX_INTERVALS, Role, Shape, Test};
-use crate::transport::tcp::TcpFlow;
+use crate::control::message::{Leg, Role};
+use crate::observe::{Observed, Watch};
+use crate::test::{Direction, Engine, MAX_INTERVALS, Receive, Shape, Test, Transport};
+use crate::transport::connections::{Connections, Door};
+use crate::transport::socket::SocketFlow;
+use crate::workload::crr::{Acceptor, Caller};
+use crate::workload::inlet;
 use crate::workload::many_rr::{ManyRequester, ManyResponder};
 use crate::workload::many_stream::{ManyReceiver, ManySender};
+use crate::workload::open_rr::{OpenRequester, Schedule};
+use crate::workload::outlet::{self, ZeroCopy};
 use crate::workload::rr::{Requester, Responder, Sizes};
+use crate::workload::sequence::Datagrams;
 use crate::workload::stream::{Receiver, Sender};
-use crate::workload::{Shared, Vitals};
+use crate::workload::udp_rr::{UdpRequester, UdpResponder};
+use crate::workload::udp_stream::{UdpReceiver, UdpSender};
+use crate::workload::{Findings, Shared, Vitals};
 use reports::measure::{self, Limit, Observer, Plan, Silent, Totals, Workload};
 use reports::model::{Fact, Flag, Severity, Validity};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -30,72 +41,126 @@ pub struct Part {
     pub role: Role,
     /// What the harness measured.
     pub totals: Totals,
+    observed: Box<Observed>,
     /// Payload bytes of each flow, warm-up included.
     pub flow_bytes: Vec<u64>,
-    buffer_bytes: Fact<f64>,
-    max_segment_bytes: Fact<f64>,
+    buffer_bytes: Option<Fact<f64>>,
+    max_segment_bytes: Option<Fact<f64>>,
+    congestion_control: Option<Fact<String>>,
+    datagrams: Option<Datagrams>,
+    schedule: Option<Schedule>,
+    zerocopy: Option<ZeroCopy>,
 }
 
-/// The roles of one end, each with its flows as a range of the test's connections.
-fn roles(test: &Test, end: End) -> Vec<(Role, usize)> {
-    let client = end == End::Client;
-    let (first, second) = match (&test.shape, client) {
-        (Shape::RequestResponse { .. }, true) => return vec![(Role::Request, 0)],
-        (Shape::RequestResponse { .. }, false) => return vec![(Role::Respond, 0)],
-        (Shape::Stream { .. }, true) => (Role::Send, Role::Receive),
-        (Shape::Stream { .. }, false) => (Role::Receive, Role::Send),
+/// A role of one end, with the connections and threads that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cast {
+    role: Role,
+    first: usize,
+    flows: usize,
+    threads: usize,
+}
+
+/// What one end plays. The client's roles stand in the same order as the server's counterparts, on
+/// the same connections. What a client shows while it runs is the last of its roles.
+fn casts(test: &Test, end: End) -> Vec<Cast> {
+    match test.shape {
+        Shape::RequestResponse { .. } | Shape::ConnectRequestResponse { .. } => vec![Cast {
+            role: asking(end),
+            first: 0,
+            flows: test.flows as usize,
+            threads: test.threads as usize,
+        }],
+        Shape::Stream { direction, .. } => streams(test, end, direction, 0),
+        // The probe has the first connection.
+        Shape::UnderLoad { direction, .. } => {
+            let mut casts = streams(test, end, direction, 1);
+            casts.push(Cast {
+                role: asking(end),
+                first: 0,
+                flows: 1,
+                threads: 1,
+            });
+            casts
+        }
+    }
+}
+
+fn asking(end: End) -> Role {
+    match end {
+        End::Client => Role::Request,
+        End::Server => Role::Respond,
+    }
+}
+
+/// The streams of a test, from connection `first` on. The flows of the second direction follow those
+/// of the first.
+fn streams(test: &Test, end: End, direction: Direction, first: usize) -> Vec<Cast> {
+    let flows = test.flows as usize;
+    let cast = |role, first| Cast {
+        role,
+        first,
+        flows,
+        threads: test.threads as usize,
     };
-    match &test.shape {
-        Shape::Stream {
-            direction: Direction::Forward,
-            ..
-        } => vec![(first, 0)],
-        Shape::Stream {
-            direction: Direction::Reverse,
-            ..
-        } => vec![(second, 0)],
-        // The flows of the second direction follow those of the first.
-        _ => vec![(first, 0), (second, test.flows as usize)],
+    let (forward, reverse) = match end {
+        End::Client => (Role::Send, Role::Receive),
+        End::Server => (Role::Receive, Role::Send),
+    };
+    match direction {
+        Direction::Forward => vec![cast(forward, first)],
+        Direction::Reverse => vec![cast(reverse, first)],
+        Direction::Bidirectional => vec![cast(forward, first), cast(reverse, first + flows)],
     }
 }
 
 /// Plays all roles of one end and returns what came of each. `vitals` show how it goes. When a role
-/// fails, the flows of all are cut, so that nobody waits for a peer that has given up.
+/// fails, the connections of all are cut, so that nobody waits for a peer that has given up.
+///
+/// Client and server both pass here with all their flows, before the first and after the last byte:
+/// what is read of sockets and devices before and after a test is read here.
 ///
 /// # Errors
 /// The first error of any role.
 pub fn run(
     test: &Test,
     end: End,
-    flows: &[TcpFlow],
+    connections: &Connections,
     vitals: &Arc<Vitals>,
     observer: &dyn Observer,
 ) -> anyhow::Result<Vec<Part>> {
-    let roles = roles(test, end);
+    let casts = casts(test, end);
     let failure: Mutex<Option<anyhow::Error>> = Mutex::new(None);
-    let play = |(role, offset): (Role, usize), observer: &dyn Observer| {
-        let count = test.flows as usize;
-        let own = &flows[offset..offset + count];
-        play(
+    let play = |cast: Cast, observer: &dyn Observer| {
+        let stage = Stage {
             test,
-            role,
-            own,
-            &Shared::new(vitals, offset, count),
-            observer,
-        )
-        .map_err(|error| {
-            // Only the first error is the cause; the others follow from the cut.
-            let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
-            first.get_or_insert(error);
-            flows.iter().for_each(TcpFlow::cut);
-        })
-        .ok()
+            cast,
+            flows: connections
+                .flows
+                .get(cast.first..cast.first + cast.flows)
+                .unwrap_or_default(),
+            door: connections.door.as_ref(),
+            shared: Shared::new(vitals, cast.first, cast.flows),
+        };
+        stage
+            .play(observer)
+            .inspect(|_| {
+                if starts_traffic(cast.role) {
+                    vitals.end();
+                }
+            })
+            .map_err(|error| {
+                // Only the first error is the cause; the others follow from the cut.
+                let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                first.get_or_insert(error);
+                connections.cut();
+            })
+            .ok()
     };
     let play = &play;
     let parts: Vec<Option<Part>> = thread::scope(|scope| {
-        // What a client shows of two directions is what arrives.
-        let (last, others) = roles.split_last().expect("every test has a role");
-        let spawn = |&role| scope.spawn(move || play(role, &Silent));
+        let (last, others) = casts.split_last().expect("every test has a role");
+        let spawn = |&cast| scope.spawn(move || play(cast, &Silent));
         let others: Vec<_> = others.iter().map(spawn).collect();
         let last = play(*last, observer);
         let join = |handle: thread::ScopedJoinHandle<'_, _>| {
@@ -111,37 +176,84 @@ pub fn run(
     }
 }
 
-fn play(
-    test: &Test,
-    role: Role,
-    flows: &[TcpFlow],
-    shared: &Shared,
-    observer: &dyn Observer,
-) -> anyhow::Result<Part> {
-    let max_segment_bytes = flows[0].max_segment_bytes();
-    let mut totals = measure::run(&plan(test, role), observer, |thread| {
-        let own = flows.iter().cloned().enumerate();
-        let own = own.skip(thread).step_by(test.threads as usize);
-        Ok(workload(test, role, own.collect(), shared))
-    })?;
-    if role == Role::Receive && totals.work.bytes == 0 && totals.validity.flags.is_empty() {
-        anyhow::bail!(
-            "the stream ended during the receiver's warm-up of {} s: measure longer, or omit less",
-            test.omit_s
-        );
+/// Whether a role starts traffic, rather than following that of the other side.
+fn starts_traffic(role: Role) -> bool {
+    matches!(role, Role::Request | Role::Send)
+}
+
+/// What one role has to play with.
+struct Stage<'a> {
+    test: &'a Test,
+    cast: Cast,
+    flows: &'a [SocketFlow],
+    door: Option<&'a Door>,
+    shared: Shared,
+}
+
+impl Stage<'_> {
+    fn play(&self, observer: &dyn Observer) -> anyhow::Result<Part> {
+        let (test, role) = (self.test, self.cast.role);
+        // Connections that come and go have no sizes of their own to show.
+        let first = self.flows.first();
+        let of_tcp = first.filter(|_| test.transport == Transport::Tcp);
+        let max_segment_bytes = of_tcp.map(SocketFlow::max_segment_bytes);
+        let plan = plan(test, role, self.cast.threads);
+        let sockets = self.flows.iter().map(|flow| flow.socket().as_fd());
+        let watch = Watch::start(sockets.collect(), observer);
+        let mut totals = measure::run(&plan, &watch, |thread| self.workload(thread))?;
+        if role == Role::Receive && totals.work.bytes == 0 && totals.validity.flags.is_empty() {
+            anyhow::bail!(
+                "the stream ended during the receiver's warm-up of {} s: measure longer, or omit \
+                 less",
+                test.omit_s
+            );
+        }
+        flag_request_to_stop(&mut totals.validity, &self.shared);
+        let findings = self.shared.findings();
+        flag_findings(&mut totals.validity, &findings);
+        let observed = Box::new(watch.finish(&mut totals));
+        Ok(Part {
+            role,
+            totals,
+            observed,
+            flow_bytes: self.shared.flow_bytes(),
+            buffer_bytes: first.map(|flow| match role {
+                Role::Request | Role::Send => flow.send_buffer_bytes(),
+                Role::Respond | Role::Receive => flow.receive_buffer_bytes(),
+            }),
+            max_segment_bytes,
+            congestion_control: of_tcp.map(SocketFlow::congestion_control),
+            datagrams: findings.datagrams,
+            schedule: findings.schedule,
+            zerocopy: findings.zerocopy,
+        })
     }
-    flag_request_to_stop(&mut totals.validity, shared);
-    let buffer_bytes = match role {
-        Role::Request | Role::Send => flows[0].send_buffer_bytes(),
-        Role::Respond | Role::Receive => flows[0].receive_buffer_bytes(),
-    };
-    Ok(Part {
-        role,
-        totals,
-        flow_bytes: shared.flow_bytes(),
-        buffer_bytes,
-        max_segment_bytes,
-    })
+
+    /// The work of one thread: every so-manieth flow is its own.
+    fn workload(&self, thread: usize) -> anyhow::Result<Box<dyn Workload>> {
+        let (test, role) = (self.test, self.cast.role);
+        let sizes = Sizes::of(test);
+        if let Some(door) = self.door {
+            let shared = self.shared.clone();
+            return Ok(match door {
+                Door::Server(server) => {
+                    Box::new(Caller::new(test, server.clone(), thread, sizes, shared))
+                }
+                Door::Listener { .. } => {
+                    Box::new(Acceptor::new(test, door, thread, sizes, shared)?)
+                }
+            });
+        }
+        let own = self.flows.iter().cloned().enumerate();
+        let own = own.skip(thread).step_by(self.cast.threads).collect();
+        let length = match test.shape {
+            Shape::Stream { length_bytes, .. } | Shape::UnderLoad { length_bytes, .. } => {
+                length_bytes as usize
+            }
+            Shape::RequestResponse { .. } | Shape::ConnectRequestResponse { .. } => 0,
+        };
+        workload(test, role, own, sizes, length, &self.shared)
+    }
 }
 
 /// A sender that was asked to stop, and a receiver that saw it stop, end in good order; the harness
@@ -149,8 +261,35 @@ fn play(
 fn flag_request_to_stop(validity: &mut Validity, shared: &Shared) {
     let known = validity.flags.iter().any(|flag| flag.code == INTERRUPTED);
     if shared.stopped() && !known {
-        let evidence = "the client was told to stop and ended the measured window before its time";
+        let evidence = "a side was told to stop and ended the measured window before its time";
         validity.flag(Severity::Invalid, INTERRUPTED, evidence);
+    }
+}
+
+/// What the threads found out that bears on the numbers.
+fn flag_findings(validity: &mut Validity, findings: &Findings) {
+    if findings.end_lost {
+        let evidence = "all datagrams that say that a sender has ended were lost: the receiver's \
+                        window closed up to 0.5 s late, and its rates are too low by that";
+        validity.flag(Severity::Degraded, "end_lost", evidence);
+    }
+    if let Some(tally) = findings.zerocopy
+        && tally.copied > 0
+    {
+        let evidence = format!(
+            "the kernel copied {} of {} sends with MSG_ZEROCOPY all the same; over loopback and \
+             veth it always does",
+            tally.copied, tally.sends
+        );
+        validity.flag(Severity::Info, "zerocopy_copied", evidence);
+    }
+    let tally = findings.datagrams.unwrap_or_default();
+    if tally.unanswered > 0 {
+        let evidence = format!(
+            "{} of {} requests had no response in time and are in no percentile",
+            tally.unanswered, tally.sent
+        );
+        validity.flag(Severity::Degraded, "unanswered_requests", evidence);
     }
 }
 
@@ -158,17 +297,15 @@ fn flag_request_to_stop(validity: &mut Validity, shared: &Shared) {
 const INTERRUPTED: &str = "interrupted";
 
 /// How long a role works: who starts the traffic ends it; the other end follows.
-pub fn plan(test: &Test, role: Role) -> Plan {
+pub fn plan(test: &Test, role: Role, threads: usize) -> Plan {
     let warmup = Duration::from_secs_f64(test.omit_s);
-    let run = match (role, test.operations) {
-        (Role::Respond | Role::Receive, _) => Limit::UntilDone,
-        (Role::Request | Role::Send, Some(operations)) => Limit::Ops(operations),
-        (Role::Request | Role::Send, None) => {
-            Limit::Duration(Duration::from_secs_f64(test.duration_s))
-        }
+    let run = match (starts_traffic(role), test.operations) {
+        (false, _) => Limit::UntilDone,
+        (true, Some(operations)) => Limit::Ops(operations),
+        (true, None) => Limit::Duration(Duration::from_secs_f64(test.duration_s)),
     };
     Plan {
-        threads: test.threads as usize,
+        threads,
         ramp: Duration::ZERO,
         warmup: Limit::Duration(warmup),
         run,
@@ -179,42 +316,101 @@ pub fn plan(test: &Test, role: Role) -> Plan {
 fn workload(
     test: &Test,
     role: Role,
-    mut flows: Vec<(usize, TcpFlow)>,
+    mut flows: Vec<(usize, SocketFlow)>,
+    sizes: Sizes,
+    length: usize,
     shared: &Shared,
-) -> Box<dyn Workload> {
+) -> anyhow::Result<Box<dyn Workload>> {
     let shared = shared.clone();
-    let (sizes, length) = match test.shape {
-        Shape::RequestResponse {
-            request_bytes,
-            response_bytes,
-        } => {
-            let request = request_bytes as usize;
-            let response = response_bytes as usize;
-            (Sizes { request, response }, 0)
-        }
-        Shape::Stream { length_bytes, .. } => {
-            let none = Sizes {
-                request: 0,
-                response: 0,
-            };
-            (none, length_bytes as usize)
-        }
-    };
+    if test.busy_poll && matches!(role, Role::Request | Role::Respond) {
+        let polling = |(index, flow): (usize, SocketFlow)| (index, flow.with_busy_poll(true));
+        flows = flows.into_iter().map(polling).collect();
+    }
+    if role == Role::Send {
+        let sending = |(index, flow): (usize, SocketFlow)| (index, flow.with_engine(test.engine));
+        flows = flows.into_iter().map(sending).collect();
+    }
+    if let (Role::Request, Some(arrival)) = (role, &test.arrival) {
+        let requester = OpenRequester::new(test, arrival, flows, sizes, shared);
+        return Ok(Box::new(requester));
+    }
+    if test.transport == Transport::Udp {
+        return Ok(match role {
+            Role::Request => Box::new(UdpRequester::new(flows, sizes, test.busy_poll, shared)),
+            Role::Respond => Box::new(UdpResponder::new(flows, sizes, test.busy_poll, shared)),
+            Role::Send => Box::new(UdpSender::new(flows, length, test.engine, shared)),
+            Role::Receive => Box::new(UdpReceiver::new(flows, length, test.receive, shared)),
+        });
+    }
     if flows.len() == 1 {
         let (index, flow) = flows.remove(0);
         return match role {
-            Role::Request => Box::new(Requester::new(flow, index, sizes, shared)),
-            Role::Respond => Box::new(Responder::new(flow, index, sizes, shared)),
-            Role::Send => Box::new(Sender::new(flow, index, length, shared)),
-            Role::Receive => Box::new(Receiver::new(flow, index, length, shared)),
+            Role::Request => Ok(Box::new(Requester::new(flow, index, sizes, shared))),
+            Role::Respond => Ok(Box::new(Responder::new(flow, index, sizes, shared))),
+            Role::Send => sender(test.engine, flow, index, length, shared),
+            Role::Receive => receiver(test.receive, flow, index, length, shared),
         };
     }
-    match role {
-        Role::Request => Box::new(ManyRequester::new(flows, sizes, shared)),
-        Role::Respond => Box::new(ManyResponder::new(flows, sizes, shared)),
+    Ok(match role {
+        Role::Request => Box::new(ManyRequester::new(flows, sizes, test.busy_poll, shared)),
+        Role::Respond => Box::new(ManyResponder::new(flows, sizes, test.busy_poll, shared)),
         Role::Send => Box::new(ManySender::new(flows, length, shared)),
         Role::Receive => Box::new(ManyReceiver::new(flows, length, shared)),
-    }
+    })
+}
+
+/// The sender of one flow of a stream.
+fn sender(
+    engine: Engine,
+    flow: SocketFlow,
+    index: usize,
+    length: usize,
+    shared: Shared,
+) -> anyhow::Result<Box<dyn Workload>> {
+    Ok(match engine {
+        Engine::Zerocopy => {
+            let outlet = outlet::Uncopied::new(length);
+            Box::new(Sender::new(flow, index, length, outlet, shared))
+        }
+        Engine::Sendfile => {
+            let outlet = outlet::FromFile::new(length)?;
+            Box::new(Sender::new(flow, index, length, outlet, shared))
+        }
+        Engine::Splice => {
+            let outlet = outlet::Spliced::new(length)?;
+            Box::new(Sender::new(flow, index, length, outlet, shared))
+        }
+        // What sends datagrams never comes here.
+        Engine::Plain | Engine::More | Engine::Mmsg | Engine::Gso => {
+            let outlet = outlet::Copied::new(length);
+            Box::new(Sender::new(flow, index, length, outlet, shared))
+        }
+    })
+}
+
+/// The receiver of one flow of a stream.
+fn receiver(
+    receive: Receive,
+    flow: SocketFlow,
+    index: usize,
+    length: usize,
+    shared: Shared,
+) -> anyhow::Result<Box<dyn Workload>> {
+    Ok(match receive {
+        Receive::Discard => {
+            let inlet = inlet::Discarded::new(length);
+            Box::new(Receiver::new(flow, index, inlet, shared))
+        }
+        Receive::Splice => {
+            let inlet = inlet::Spliced::new(length)?;
+            Box::new(Receiver::new(flow, index, inlet, shared))
+        }
+        // What receives datagrams never comes here.
+        Receive::Plain | Receive::Mmsg | Receive::Gro => {
+            let inlet = inlet::Copied::new(length);
+            Box::new(Receiver::new(flow, index, inlet, shared))
+        }
+    })
 }
 
 impl Part {
@@ -239,6 +435,7 @@ impl Part {
             elapsed_s: totals.elapsed_s,
             cpu_s: totals.cpu.user_s + totals.cpu.system_s,
             verified: totals.verified.clone(),
+            observed: Some(self.observed.clone()),
             flags,
             intervals: totals
                 .intervals
@@ -249,6 +446,10 @@ impl Part {
             flow_bytes: self.flow_bytes.clone(),
             buffer_bytes: self.buffer_bytes.clone(),
             max_segment_bytes: self.max_segment_bytes.clone(),
+            congestion_control: self.congestion_control.clone(),
+            datagrams: self.datagrams,
+            schedule: self.schedule,
+            zerocopy: self.zerocopy,
         }
     }
 }
@@ -256,6 +457,26 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test::SocketOptions;
+
+    fn test(shape: Shape) -> Test {
+        Test {
+            transport: Transport::Tcp,
+            engine: Engine::Plain,
+            receive: Receive::Plain,
+            busy_poll: false,
+            socket: SocketOptions::default(),
+            arrival: None,
+            shape,
+            flows: 3,
+            threads: 1,
+            duration_s: 1.0,
+            operations: None,
+            omit_s: 0.0,
+            interval_s: 1.0,
+            timeout_s: 10.0,
+        }
+    }
 
     #[test]
     fn the_two_ends_play_opposite_roles_on_the_same_flows() {
@@ -264,24 +485,25 @@ mod tests {
             Direction::Reverse,
             Direction::Bidirectional,
         ] {
-            let test = Test {
-                shape: Shape::Stream {
-                    length_bytes: 1,
-                    direction,
-                },
-                flows: 3,
-                threads: 1,
-                duration_s: 1.0,
-                operations: None,
-                omit_s: 0.0,
-                interval_s: 1.0,
-                timeout_s: 10.0,
+            let stream = Shape::Stream {
+                length_bytes: 1,
+                direction,
             };
-            let (client, server) = (roles(&test, End::Client), roles(&test, End::Server));
-            assert_eq!(client.len() * 3, test.connections() as usize);
-            for (ours, theirs) in client.iter().zip(&server) {
-                assert_eq!(ours.1, theirs.1);
-                assert_ne!(ours.0, theirs.0);
+            let under_load = Shape::UnderLoad {
+                request_bytes: 1,
+                response_bytes: 1,
+                length_bytes: 1,
+                direction,
+            };
+            for shape in [stream, under_load] {
+                let test = test(shape);
+                let (client, server) = (casts(&test, End::Client), casts(&test, End::Server));
+                let flows: usize = client.iter().map(|cast| cast.flows).sum();
+                assert_eq!(flows, test.connections() as usize);
+                for (ours, theirs) in client.iter().zip(&server) {
+                    assert_eq!((ours.first, ours.flows), (theirs.first, theirs.flows));
+                    assert_ne!(ours.role, theirs.role);
+                }
             }
         }
     }

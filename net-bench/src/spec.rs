@@ -1,9 +1,12 @@
 //! The options of the cases, and the one struct that they become.
 
-use crate::client::Place;
+use crate::client::{Family, Place};
 use crate::control::Key;
-use crate::control::message::{Direction, Shape, Test};
 use crate::size;
+use crate::test::{
+    Arrival, Direction, Engine, MAX_SECONDS, MAX_THREADS, Process, Receive, Shape, SocketOptions,
+    Test, Transport,
+};
 use clap::Args;
 use reports::host::Host;
 use reports::program::{OutputArgs, Usage};
@@ -18,7 +21,7 @@ pub const DEFAULT_PORT: u16 = 5280;
 const DEFAULT_OMIT_S: f64 = 1.0;
 
 /// Stands where nothing can time out.
-const NO_TIMEOUT_S: f64 = crate::control::message::MAX_SECONDS;
+const NO_TIMEOUT_S: f64 = MAX_SECONDS;
 
 /// How much is done, and how it is shown while it is.
 #[derive(Debug, Clone, Args)]
@@ -58,6 +61,12 @@ pub struct ServerArgs {
     /// Host that runs `net-bench serve` [default: a server inside this process, over loopback]
     #[arg(short = 'c', long = "connect", value_name = "HOST")]
     connect: Option<String>,
+    /// Use IPv4 only [default: whatever --connect resolves to, IPv4 without it]
+    #[arg(short = '4', long)]
+    ipv4: bool,
+    /// Use IPv6 only
+    #[arg(short = '6', long, conflicts_with = "ipv4")]
+    ipv6: bool,
     /// Port of the server's control channel
     #[arg(short = 'p', long, value_name = "PORT", default_value_t = DEFAULT_PORT,
           requires = "connect", value_parser = clap::value_parser!(u16).range(1..))]
@@ -68,6 +77,132 @@ pub struct ServerArgs {
     /// File with the key that the server holds [default: $NET_BENCH_KEY, else no key]
     #[arg(long, value_name = "FILE", requires = "connect")]
     key_file: Option<PathBuf>,
+}
+
+/// What the sockets of TCP cases are told.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sockets")]
+pub struct TcpArgs {
+    #[command(flatten)]
+    buffers: BufferArgs,
+    #[command(flatten)]
+    ip: IpArgs,
+    /// Congestion control of both sides [default: the kernel's]
+    #[arg(short = 'C', long, value_name = "NAME")]
+    congestion: Option<String>,
+    /// Largest segment's payload in bytes (TCP_MAXSEG) [default: what the path allows]
+    #[arg(short = 'M', long, value_name = "BYTES")]
+    mss: Option<u32>,
+    /// Leave Nagle's algorithm on, which holds small sends back [default: TCP_NODELAY]
+    #[arg(long)]
+    nagle: bool,
+}
+
+/// What the sockets of UDP cases are told.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sockets")]
+struct UdpArgs {
+    #[command(flatten)]
+    buffers: BufferArgs,
+    #[command(flatten)]
+    ip: IpArgs,
+}
+
+impl UdpArgs {
+    fn options(self) -> SocketOptions {
+        self.ip.options(self.buffers)
+    }
+}
+
+/// What every kind of socket can be told.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sockets")]
+pub struct BufferArgs {
+    /// Let the kernel poll the network device for so many microseconds before a receiver sleeps
+    /// (SO_BUSY_POLL) [default: net.core.busy_read]
+    #[arg(long, value_name = "MICROSECONDS")]
+    so_busy_poll: Option<u32>,
+    /// Send and receive buffer of each socket in bytes, which the kernel doubles; K, M, G are
+    /// powers of 1024 [default: the kernel's own tuning]
+    #[arg(short = 'w', long, value_name = "SIZE", value_parser = size::parse)]
+    window: Option<u64>,
+}
+
+/// What every socket over IP can be told.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sockets")]
+pub struct IpArgs {
+    /// Differentiated services code point of all packets, 0 to 63 [default: 0]
+    #[arg(long, value_name = "N")]
+    dscp: Option<u8>,
+    /// Rate in bytes per second at which the kernel paces each flow (SO_MAX_PACING_RATE); K, M, G
+    /// are powers of 1024 [default: not paced]
+    #[arg(long, value_name = "RATE", value_parser = size::parse)]
+    fq_rate: Option<u64>,
+}
+
+impl TcpArgs {
+    fn options(self) -> SocketOptions {
+        SocketOptions {
+            nagle: self.nagle,
+            congestion: self.congestion,
+            segment_bytes: self.mss,
+            ..self.ip.options(self.buffers)
+        }
+    }
+}
+
+impl IpArgs {
+    fn options(self, buffers: BufferArgs) -> SocketOptions {
+        SocketOptions {
+            dscp: self.dscp,
+            pacing_bytes_per_s: self.fq_rate,
+            ..buffers.options()
+        }
+    }
+}
+
+impl BufferArgs {
+    fn options(self) -> SocketOptions {
+        SocketOptions {
+            window_bytes: self.window,
+            device_poll_us: self.so_busy_poll,
+            ..SocketOptions::default()
+        }
+    }
+}
+
+/// When requests go.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Load")]
+struct ArrivalArgs {
+    /// Open loop: N requests per second over all flows, whether or not earlier ones were answered;
+    /// latency counts from when a request was meant to go [default: one outstanding per flow]
+    #[arg(long, value_name = "N")]
+    rate: Option<f64>,
+    /// How the requests of an open loop are spread over time
+    #[arg(long, value_enum, default_value_t, requires = "rate")]
+    arrival: Process,
+    /// What the random numbers of --arrival poisson begin with [default: drawn, and in the report]
+    #[arg(long, value_name = "N", requires = "rate")]
+    seed: Option<u64>,
+}
+
+impl ArrivalArgs {
+    fn arrival(&self) -> anyhow::Result<Option<Arrival>> {
+        let Some(rate_per_s) = self.rate else {
+            return Ok(None);
+        };
+        let seed = match self.seed {
+            Some(seed) => seed,
+            None => u64::from(getrandom::u32()?),
+        };
+        Ok(Some(Arrival {
+            rate_per_s,
+            process: self.arrival,
+            seed,
+        }))
+    }
 }
 
 /// The sizes of request and response.
@@ -102,9 +237,99 @@ pub struct NullArgs {
     output: OutputArgs,
 }
 
-/// Options of request-response cases.
+/// Options of `tcp_rr`.
 #[derive(Debug, Clone, Args)]
-pub struct RrArgs {
+pub struct TcpRrArgs {
+    #[command(flatten)]
+    rr: RrArgs,
+    #[command(flatten)]
+    socket: TcpArgs,
+}
+
+/// Options of `unix_rr`.
+#[derive(Debug, Clone, Args)]
+pub struct UnixRrArgs {
+    #[command(flatten)]
+    rr: RrArgs,
+    #[command(flatten)]
+    socket: BufferArgs,
+}
+
+/// Options of `tcp_crr`.
+#[derive(Debug, Clone, Args)]
+pub struct CrrArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    load: LoadArgs,
+    /// Threads on each side, each with one connection at a time
+    #[arg(
+        short = 'T',
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        help_heading = "Load"
+    )]
+    threads: u32,
+    #[command(flatten)]
+    sizes: SizeArgs,
+    #[command(flatten)]
+    socket: TcpArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Options of `under_load`.
+#[derive(Debug, Clone, Args)]
+pub struct UnderLoadArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    load: LoadArgs,
+    /// Streams that load the way
+    #[arg(
+        short = 'P',
+        long,
+        value_name = "N",
+        default_value_t = 8,
+        help_heading = "Load"
+    )]
+    flows: u32,
+    /// Threads on each side that share the streams [default: one per stream, at most 128]
+    #[arg(short = 'T', long, value_name = "N", help_heading = "Load")]
+    threads: Option<u32>,
+    /// Bytes per send and most bytes per receive of the streams; K, M, G are powers of 1024
+    #[arg(short = 'l', long, value_name = "SIZE", default_value = "128K",
+          value_parser = size::parse, help_heading = "Load")]
+    length: u64,
+    #[command(flatten)]
+    direction: DirectionArgs,
+    #[command(flatten)]
+    arrival: ArrivalArgs,
+    #[command(flatten)]
+    sizes: SizeArgs,
+    #[command(flatten)]
+    socket: TcpArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Options of `udp_rr`.
+#[derive(Debug, Clone, Args)]
+pub struct UdpRrArgs {
+    #[command(flatten)]
+    rr: RrArgs,
+    #[command(flatten)]
+    socket: UdpArgs,
+}
+
+/// Options of all request-response cases.
+#[derive(Debug, Clone, Args)]
+struct RrArgs {
+    /// Ask for data again and again instead of sleeping until it comes, on both sides: lower
+    /// latency for a processor per thread
+    #[arg(long, help_heading = "Load")]
+    busy_poll: bool,
     #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
@@ -112,12 +337,88 @@ pub struct RrArgs {
     #[command(flatten)]
     flows: FlowArgs,
     #[command(flatten)]
+    arrival: ArrivalArgs,
+    #[command(flatten)]
     sizes: SizeArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
 
-/// Options of stream cases.
+/// Who sends in a stream.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Load")]
+struct DirectionArgs {
+    /// The server sends and the client receives [default: the client sends]
+    #[arg(short = 'R', long, conflicts_with = "bidir")]
+    reverse: bool,
+    /// Both send at once, each over --flows connections of its own [default: the client sends]
+    #[arg(long)]
+    bidir: bool,
+}
+
+impl DirectionArgs {
+    fn direction(&self) -> Direction {
+        match (self.reverse, self.bidir) {
+            (false, false) => Direction::Forward,
+            (true, _) => Direction::Reverse,
+            (false, true) => Direction::Bidirectional,
+        }
+    }
+}
+
+/// Options of `udp_stream`.
+#[derive(Debug, Clone, Args)]
+pub struct UdpStreamArgs {
+    /// How datagrams are handed to the kernel
+    #[arg(short = 'e', long, value_enum, default_value_t, help_heading = "Load")]
+    engine: Engine,
+    /// How datagrams are taken from the kernel
+    #[arg(long, value_enum, default_value_t, help_heading = "Load")]
+    receive: Receive,
+    /// Bytes of a datagram's payload; more than the path's MTU less 28 (IPv4) or 48 (IPv6) makes
+    /// fragments
+    #[arg(short = 'l', long, value_name = "SIZE", default_value = "1448",
+          value_parser = size::parse, help_heading = "Load")]
+    length: u64,
+    #[command(flatten)]
+    stream: DatagramArgs,
+}
+
+/// Options of `pps`.
+#[derive(Debug, Clone, Args)]
+pub struct PpsArgs {
+    /// How datagrams are handed to the kernel
+    #[arg(short = 'e', long, value_enum, default_value_t = Engine::Mmsg, help_heading = "Load")]
+    engine: Engine,
+    /// How datagrams are taken from the kernel
+    #[arg(long, value_enum, default_value_t = Receive::Mmsg, help_heading = "Load")]
+    receive: Receive,
+    /// Bytes of a datagram's payload; 18 make the smallest Ethernet frame over IPv4
+    #[arg(short = 'l', long, value_name = "SIZE", default_value = "18",
+          value_parser = size::parse, help_heading = "Load")]
+    length: u64,
+    #[command(flatten)]
+    stream: DatagramArgs,
+}
+
+/// Options of all streams of datagrams.
+#[derive(Debug, Clone, Args)]
+struct DatagramArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    flows: FlowArgs,
+    #[command(flatten)]
+    socket: UdpArgs,
+    #[command(flatten)]
+    direction: DirectionArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Options of `tcp_stream`.
 #[derive(Debug, Clone, Args)]
 pub struct StreamArgs {
     #[command(flatten)]
@@ -126,16 +427,23 @@ pub struct StreamArgs {
     load: LoadArgs,
     #[command(flatten)]
     flows: FlowArgs,
+    #[command(flatten)]
+    socket: TcpArgs,
+    /// How data is handed to the kernel
+    #[arg(short = 'e', long, value_enum, default_value_t, help_heading = "Load")]
+    engine: Engine,
+    /// How data is taken from the kernel
+    #[arg(long, value_enum, default_value_t, help_heading = "Load")]
+    receive: Receive,
+    /// The same as --receive discard, in iperf3's words
+    #[arg(long, conflicts_with = "receive", help_heading = "Load")]
+    skip_rx_copy: bool,
     /// Bytes per send and most bytes per receive; K, M, G are powers of 1024
     #[arg(short = 'l', long, value_name = "SIZE", default_value = "128K",
           value_parser = size::parse, help_heading = "Load")]
     length: u64,
-    /// The server sends and the client receives [default: the client sends]
-    #[arg(short = 'R', long, conflicts_with = "bidir", help_heading = "Load")]
-    reverse: bool,
-    /// Both send at once, each over --flows connections of its own [default: the client sends]
-    #[arg(long, help_heading = "Load")]
-    bidir: bool,
+    #[command(flatten)]
+    direction: DirectionArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -160,6 +468,18 @@ pub struct Spec {
 struct Params {
     #[serde(flatten)]
     shape: ShapeParams,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<Engine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receive: Option<Receive>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    busy_poll: bool,
+    #[serde(flatten)]
+    socket: SocketParams,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arrival: Option<Process>,
     flows: u32,
     threads: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -171,12 +491,51 @@ struct Params {
     server: Option<&'static str>,
 }
 
+/// The options that were set; the kernel's defaults are no parameters.
+#[derive(Serialize)]
+struct SocketParams {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    nagle: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    congestion: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dscp: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segment_bytes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pacing_bytes_per_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_poll_us: Option<u32>,
+}
+
+impl From<&SocketOptions> for SocketParams {
+    fn from(options: &SocketOptions) -> Self {
+        Self {
+            nagle: options.nagle,
+            window_bytes: options.window_bytes,
+            congestion: options.congestion.clone(),
+            dscp: options.dscp,
+            segment_bytes: options.segment_bytes,
+            pacing_bytes_per_s: options.pacing_bytes_per_s,
+            device_poll_us: options.device_poll_us,
+        }
+    }
+}
+
 #[derive(Serialize)]
 #[serde(untagged)]
 enum ShapeParams {
     Rr {
         request_bytes: u64,
         response_bytes: u64,
+    },
+    UnderLoad {
+        request_bytes: u64,
+        response_bytes: u64,
+        length_bytes: u64,
+        direction: Direction,
     },
     Stream {
         length_bytes: u64,
@@ -190,9 +549,24 @@ impl From<&Shape> for ShapeParams {
             Shape::RequestResponse {
                 request_bytes,
                 response_bytes,
+            }
+            | Shape::ConnectRequestResponse {
+                request_bytes,
+                response_bytes,
             } => Self::Rr {
                 request_bytes,
                 response_bytes,
+            },
+            Shape::UnderLoad {
+                request_bytes,
+                response_bytes,
+                length_bytes,
+                direction,
+            } => Self::UnderLoad {
+                request_bytes,
+                response_bytes,
+                length_bytes,
+                direction,
             },
             Shape::Stream {
                 length_bytes,
@@ -209,15 +583,22 @@ impl Serialize for Spec {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let test = &self.test;
         let timed = test.operations.is_none();
+        let stream = matches!(test.shape, Shape::Stream { .. });
         let params = Params {
             shape: ShapeParams::from(&test.shape),
+            engine: stream.then_some(test.engine),
+            receive: stream.then_some(test.receive),
+            busy_poll: test.busy_poll,
+            socket: SocketParams::from(&test.socket),
+            rate_per_s: test.arrival.as_ref().map(|arrival| arrival.rate_per_s),
+            arrival: test.arrival.as_ref().map(|arrival| arrival.process),
             flows: test.flows,
             threads: test.threads,
             duration_s: timed.then_some(test.duration_s),
             operations: test.operations,
             omit_s: test.omit_s,
             server: self.place.as_ref().map(|place| match place {
-                Place::InProcess => "in_process",
+                Place::InProcess { .. } => "in_process",
                 Place::Remote { .. } => "remote",
             }),
         };
@@ -228,11 +609,17 @@ impl Serialize for Spec {
 impl ServerArgs {
     /// Where the server is, and how long it may be silent.
     fn place(self) -> anyhow::Result<(Option<Place>, f64)> {
+        let family = match (self.ipv4, self.ipv6) {
+            (false, false) => Family::Any,
+            (true, _) => Family::V4,
+            (false, true) => Family::V6,
+        };
         let place = match self.connect {
-            None => Place::InProcess,
+            None => Place::InProcess { family },
             Some(host) => Place::Remote {
                 host,
                 port: self.port,
+                family,
                 key: Key::find(self.key_file.as_deref())?,
             },
         };
@@ -240,9 +627,20 @@ impl ServerArgs {
     }
 }
 
+/// What is moved and how, before it is known how much.
+struct Kind {
+    transport: Transport,
+    shape: Shape,
+    engine: Engine,
+    receive: Receive,
+    busy_poll: bool,
+    socket: SocketOptions,
+    arrival: Option<Arrival>,
+}
+
 /// Puts the pieces together and checks them as a whole.
 fn spec(
-    shape: Shape,
+    kind: Kind,
     load: &LoadArgs,
     (flows, threads): (u32, Option<u32>),
     (place, timeout_s): (Option<Place>, f64),
@@ -252,9 +650,15 @@ fn spec(
         None => DEFAULT_OMIT_S,
         Some(_) => 0.0,
     };
-    let default_threads = flows.min(crate::control::message::MAX_THREADS);
+    let default_threads = flows.min(MAX_THREADS);
     let test = Test {
-        shape,
+        transport: kind.transport,
+        shape: kind.shape,
+        engine: kind.engine,
+        receive: kind.receive,
+        busy_poll: kind.busy_poll,
+        socket: kind.socket,
+        arrival: kind.arrival,
         flows,
         threads: threads.unwrap_or(default_threads),
         duration_s: load.time,
@@ -273,6 +677,12 @@ fn spec(
     })
 }
 
+impl FlowArgs {
+    fn counts(&self) -> (u32, Option<u32>) {
+        (self.flows, self.threads)
+    }
+}
+
 impl SizeArgs {
     fn shape(&self) -> Shape {
         Shape::RequestResponse {
@@ -288,27 +698,152 @@ impl NullArgs {
     /// # Errors
     /// [`Usage`], which names the option at fault.
     pub fn spec(self) -> anyhow::Result<Spec> {
+        let kind = Kind {
+            // The null case has no socket; its description is never sent.
+            transport: Transport::Unix,
+            shape: self.sizes.shape(),
+            engine: Engine::Plain,
+            receive: Receive::Plain,
+            busy_poll: false,
+            socket: SocketOptions::default(),
+            arrival: None,
+        };
         let threads = (self.threads, Some(self.threads));
         let nowhere = (None, NO_TIMEOUT_S);
-        spec(
-            self.sizes.shape(),
-            &self.load,
-            threads,
-            nowhere,
-            self.output,
-        )
+        spec(kind, &self.load, threads, nowhere, self.output)
     }
 }
 
 impl RrArgs {
+    fn spec(self, transport: Transport, socket: SocketOptions) -> anyhow::Result<Spec> {
+        let kind = Kind {
+            transport,
+            shape: self.sizes.shape(),
+            engine: Engine::Plain,
+            receive: Receive::Plain,
+            busy_poll: self.busy_poll,
+            socket,
+            arrival: self.arrival.arrival()?,
+        };
+        let place = self.server.place()?;
+        spec(kind, &self.load, self.flows.counts(), place, self.output)
+    }
+}
+
+impl TcpRrArgs {
     /// The spec of these options.
     ///
     /// # Errors
     /// [`Usage`], which names the option at fault.
     pub fn spec(self) -> anyhow::Result<Spec> {
-        let flows = (self.flows.flows, self.flows.threads);
+        self.rr.spec(Transport::Tcp, self.socket.options())
+    }
+}
+
+impl CrrArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        let kind = Kind {
+            transport: Transport::Tcp,
+            shape: Shape::ConnectRequestResponse {
+                request_bytes: self.sizes.request_size,
+                response_bytes: self.sizes.response_size,
+            },
+            engine: Engine::Plain,
+            receive: Receive::Plain,
+            busy_poll: false,
+            socket: self.socket.options(),
+            arrival: None,
+        };
+        let threads = (self.threads, Some(self.threads));
+        spec(kind, &self.load, threads, self.server.place()?, self.output)
+    }
+}
+
+impl UnderLoadArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        let kind = Kind {
+            transport: Transport::Tcp,
+            shape: Shape::UnderLoad {
+                request_bytes: self.sizes.request_size,
+                response_bytes: self.sizes.response_size,
+                length_bytes: self.length,
+                direction: self.direction.direction(),
+            },
+            engine: Engine::Plain,
+            receive: Receive::Plain,
+            busy_poll: false,
+            socket: self.socket.options(),
+            arrival: self.arrival.arrival()?,
+        };
+        let flows = (self.flows, self.threads);
+        spec(kind, &self.load, flows, self.server.place()?, self.output)
+    }
+}
+
+impl UdpRrArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        self.rr.spec(Transport::Udp, self.socket.options())
+    }
+}
+
+impl UnixRrArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        self.rr.spec(Transport::Unix, self.socket.options())
+    }
+}
+
+impl DatagramArgs {
+    fn spec(self, length_bytes: u64, engine: Engine, receive: Receive) -> anyhow::Result<Spec> {
+        let kind = Kind {
+            engine,
+            receive,
+            busy_poll: false,
+            transport: Transport::Udp,
+            shape: Shape::Stream {
+                length_bytes,
+                direction: self.direction.direction(),
+            },
+            socket: self.socket.options(),
+            arrival: None,
+        };
         let place = self.server.place()?;
-        spec(self.sizes.shape(), &self.load, flows, place, self.output)
+        spec(kind, &self.load, self.flows.counts(), place, self.output)
+    }
+}
+
+impl UdpStreamArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        self.stream.spec(self.length, self.engine, self.receive)
+    }
+}
+
+impl PpsArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        self.stream.spec(self.length, self.engine, self.receive)
     }
 }
 
@@ -318,17 +853,23 @@ impl StreamArgs {
     /// # Errors
     /// [`Usage`], which names the option at fault.
     pub fn spec(self) -> anyhow::Result<Spec> {
-        let direction = match (self.reverse, self.bidir) {
-            (false, false) => Direction::Forward,
-            (true, _) => Direction::Reverse,
-            (false, true) => Direction::Bidirectional,
+        let kind = Kind {
+            transport: Transport::Tcp,
+            shape: Shape::Stream {
+                length_bytes: self.length,
+                direction: self.direction.direction(),
+            },
+            engine: self.engine,
+            receive: if self.skip_rx_copy {
+                Receive::Discard
+            } else {
+                self.receive
+            },
+            busy_poll: false,
+            socket: self.socket.options(),
+            arrival: None,
         };
-        let shape = Shape::Stream {
-            length_bytes: self.length,
-            direction,
-        };
-        let flows = (self.flows.flows, self.flows.threads);
         let place = self.server.place()?;
-        spec(shape, &self.load, flows, place, self.output)
+        spec(kind, &self.load, self.flows.counts(), place, self.output)
     }
 }

@@ -4,10 +4,12 @@
 //! sees the whole path from the timed loop to the system call; dynamic dispatch stops above.
 
 pub mod buffer;
+pub mod connections;
 pub mod null;
+pub(crate) mod options;
 pub mod poller;
 pub mod rendezvous;
-pub mod tcp;
+pub mod socket;
 
 /// One end of a connection that carries bytes in order.
 ///

@@ -1,17 +1,29 @@
 //! What a thread does with its flows while the clock runs.
 //!
 //! One flow per thread is served by blocking calls and nothing else, because that is the shortest
-//! path through the kernel; several flows per thread take turns under epoll ([`many_rr`],
-//! [`many_stream`]).
+//! path through the kernel, by the way in which they are told to send ([`outlet`]) and receive
+//! ([`inlet`]); several flows per thread take turns under epoll ([`many_rr`],
+//! [`many_stream`]). [`crr`] makes a connection per transaction. [`open_rr`] keeps a schedule instead of waiting. Datagrams need counting instead of order ([`udp_rr`], [`udp_stream`]).
 
+pub mod crr;
+pub mod inlet;
 pub mod many_rr;
 pub mod many_stream;
+pub mod open_rr;
+pub mod outlet;
 pub mod pattern;
 pub mod rr;
+pub mod sequence;
 pub mod stream;
+pub mod udp_rr;
+pub mod udp_stream;
 
-use std::sync::Arc;
+use open_rr::Schedule;
+use outlet::ZeroCopy;
+use sequence::Datagrams;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A counter in cache lines of its own, so that threads do not slow each other down.
 #[derive(Debug, Default)]
@@ -24,6 +36,8 @@ struct Padded(AtomicU64);
 pub struct Vitals {
     flow_bytes: Vec<Padded>,
     stop: AtomicBool,
+    ended: AtomicBool,
+    peer_ended: OnceLock<Instant>,
 }
 
 impl Vitals {
@@ -33,7 +47,31 @@ impl Vitals {
         Arc::new(Self {
             flow_bytes: (0..connections).map(|_| Padded::default()).collect(),
             stop: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            peer_ended: OnceLock::new(),
         })
+    }
+
+    /// Notes that this side starts no more traffic.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this side starts no more traffic.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the other side starts no more traffic.
+    pub fn peer_ended(&self) {
+        let _ = self.peer_ended.set(Instant::now());
+    }
+
+    /// For how long the other side has started no more traffic; `None` while it does.
+    #[must_use]
+    pub fn since_peer_ended(&self) -> Option<Duration> {
+        self.peer_ended.get().map(Instant::elapsed)
     }
 
     /// All bytes so far, over all flows.
@@ -43,7 +81,7 @@ impl Vitals {
         self.flow_bytes.iter().map(read).sum()
     }
 
-    /// Asks the senders to stop.
+    /// Asks whoever starts traffic to stop.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
@@ -55,6 +93,20 @@ pub struct Shared {
     vitals: Arc<Vitals>,
     first: usize,
     count: usize,
+    findings: Arc<Mutex<Findings>>,
+}
+
+/// What the threads of a role found out beyond bytes and latencies.
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    /// What became of its datagrams, where there are any.
+    pub datagrams: Option<Datagrams>,
+    /// How its schedule was kept, where it has one.
+    pub schedule: Option<Schedule>,
+    /// What became of its sends without a copy, where there are any.
+    pub zerocopy: Option<ZeroCopy>,
+    /// Whether a receiver never heard that its sender ended.
+    pub end_lost: bool,
 }
 
 impl Shared {
@@ -65,7 +117,38 @@ impl Shared {
             vitals: Arc::clone(vitals),
             first,
             count,
+            findings: Arc::default(),
         }
+    }
+
+    /// Adds a thread's datagrams to those of its role.
+    pub fn report_datagrams(&self, tally: Datagrams) {
+        *self.findings_mut().datagrams.get_or_insert_default() += tally;
+    }
+
+    /// Adds how a thread kept its schedule to its role's.
+    pub fn report_schedule(&self, schedule: Schedule) {
+        *self.findings_mut().schedule.get_or_insert_default() += schedule;
+    }
+
+    /// Adds a thread's sends without a copy to its role's.
+    pub fn report_zerocopy(&self, tally: ZeroCopy) {
+        *self.findings_mut().zerocopy.get_or_insert_default() += tally;
+    }
+
+    /// Notes that a receiver never heard that its sender ended.
+    pub fn report_end_lost(&self) {
+        self.findings_mut().end_lost = true;
+    }
+
+    /// What was reported so far.
+    #[must_use]
+    pub fn findings(&self) -> Findings {
+        self.findings_mut().clone()
+    }
+
+    fn findings_mut(&self) -> MutexGuard<'_, Findings> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Shows how many payload bytes a flow has carried so far.
@@ -84,7 +167,7 @@ impl Shared {
             .collect()
     }
 
-    /// Whether the senders were asked to stop.
+    /// Whether those who start traffic were asked to stop.
     #[inline]
     #[must_use]
     pub fn stopped(&self) -> bool {

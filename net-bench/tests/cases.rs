@@ -178,6 +178,119 @@ fn a_timed_run_has_a_warm_up_and_slices() {
 }
 
 #[test]
+fn a_report_tells_what_was_behind_its_numbers() {
+    let output = run(&[
+        "tcp_stream",
+        "-t",
+        "0.5",
+        "-O",
+        "0.1",
+        "-i",
+        "0.1",
+        "-P",
+        "2",
+        "--json",
+    ]);
+    assert_measured(&output);
+    let report = report(&output);
+    let measured = measurement(&report);
+    let observed = &measured.facts["observed"];
+    assert!(observed["limited_by"].is_string(), "{observed}");
+    for side in ["sender", "receiver"] {
+        let side = &observed[side];
+        assert_eq!(side["device"]["name"], "lo", "{side}");
+        let cores = side["cores"].as_array().expect("the cores were read");
+        assert!(!cores.is_empty());
+        let flows = &side["flows"];
+        assert_eq!(flows["flows"].as_array().expect("of each flow").len(), 2);
+        assert!(
+            !flows["course"].as_array().expect("over time").is_empty(),
+            "{flows}"
+        );
+    }
+    // The kernel's own count of bytes agrees with ours: what arrived in the window, and before it.
+    let flows = &observed["receiver"]["flows"];
+    let received = flows["totals"]["received_bytes"]
+        .as_u64()
+        .expect("Linux counts it");
+    let counted = measured.work.known().expect("known").bytes;
+    let lifetime: u64 = flows["flows"]
+        .as_array()
+        .expect("of each flow")
+        .iter()
+        .map(|flow| {
+            flow["after"]["received_bytes"]
+                .as_u64()
+                .expect("Linux counts it")
+        })
+        .sum();
+    assert!(
+        (1..=lifetime).contains(&received),
+        "{received} of {lifetime}"
+    );
+    assert!(counted <= lifetime, "{counted} of {lifetime}");
+    for name in [
+        "sender_cpu_s_per_gib",
+        "receiver_cpu_s_per_gib",
+        "retransmits",
+    ] {
+        total(&output, name);
+    }
+    let named = |source: &str, name: &str| {
+        let mut counters = measured.counters.iter();
+        counters.any(|counter| counter.source == source && counter.name == name)
+    };
+    assert!(named("/proc/net/snmp Tcp", "RetransSegs") && named("link lo", "rx_over_errors"));
+}
+
+#[test]
+fn a_paced_stream_is_judged_as_pacing() {
+    let output = run(&[
+        "tcp_stream",
+        "-t",
+        "1",
+        "-O",
+        "0.2",
+        "--fq-rate",
+        "5M",
+        "--json",
+    ]);
+    assert_measured(&output);
+    let report = report(&output);
+    let verdict = &measurement(&report).facts["observed"]["verdict"];
+    assert_eq!(verdict["limited_by"], "pacing", "{verdict}");
+}
+
+#[test]
+fn a_server_elsewhere_tells_its_counters_too() {
+    let server = Server::start(&[]);
+    let output = run(&[
+        "tcp_rr",
+        "-n",
+        "500",
+        "-c",
+        "127.0.0.1",
+        "-p",
+        &server.port(),
+        "--json",
+    ]);
+    assert_measured(&output);
+    let report = report(&output);
+    let measured = measurement(&report);
+    let observed = &measured.facts["observed"];
+    assert!(observed["client"]["threads"].is_object() && observed["server"]["threads"].is_object());
+    let theirs = measured
+        .counters
+        .iter()
+        .any(|counter| counter.source.starts_with("server: link"));
+    assert!(theirs, "{:?}", measured.counters);
+    total(&output, "client_cpu_s_per_mpacket");
+    // Both count the same segments, whoever looks.
+    let segments = |side: &str, way: &str| observed[side]["flows"]["totals"][way].as_u64().unwrap();
+    assert!(segments("client", "segments_out") >= 500 && segments("server", "segments_in") >= 500);
+}
+
+#[test]
 fn a_stream_that_ends_in_its_warm_up_is_no_measurement() {
     let output = run(&["tcp_stream", "-n", "1", "-l", "1", "-O", "0.2", "--json"]);
     // The sender's own warm-up may have filled the receiver's: then one byte was measured.
@@ -254,6 +367,72 @@ fn ipv6_works_where_there_is_ipv6() {
 }
 
 #[test]
+fn connections_come_and_go_and_every_transaction_is_counted_on_both_sides() {
+    let server = Server::start(&[]);
+    for threads in ["1", "3"] {
+        let output = net_bench(&[
+            "tcp_crr",
+            "-n",
+            "400",
+            "-T",
+            threads,
+            "--response-size",
+            "3000",
+        ])
+        .args(["-c", "127.0.0.1", "-p", &server.port(), "--json"])
+        .output()
+        .unwrap();
+        assert_measured(&output);
+        let report = report(&output);
+        let measured = measurement(&report);
+        let ops = 400 * threads.parse::<u64>().unwrap();
+        assert_eq!(measured.work.known().unwrap().ops, ops);
+        let counts: Vec<u64> = measured.histograms.iter().map(|h| h.count).collect();
+        assert_eq!(counts, [ops, ops], "transactions and their connections");
+        let of = |name| {
+            let metric = measured.metric(name, Aggregation::Mean).unwrap();
+            *metric.value.known().unwrap()
+        };
+        assert!(of("connect_ns") < of("transaction_ns"));
+        assert!(
+            measured
+                .verified
+                .contains(&format!("{ops} connections brought"))
+        );
+    }
+    server.wait_for_log("served tcp_crr");
+    server.assert_serves();
+}
+
+#[test]
+fn a_probe_is_measured_without_and_beside_streams() {
+    let server = Server::start(&["--once"]);
+    let output = net_bench(&["under_load", "-t", "0.4", "-O", "0.1", "-P", "3", "--bidir"])
+        .args(["-c", "127.0.0.1", "-p", &server.port(), "--json"])
+        .output()
+        .unwrap();
+    assert_measured(&output);
+    let report = report(&output);
+    let measured = measurement(&report);
+    let p50 = |name| {
+        let metric = measured.metric(name, Aggregation::P50);
+        *metric
+            .unwrap_or_else(|| panic!("no {name}"))
+            .value
+            .known()
+            .unwrap()
+    };
+    let difference = p50("loaded_round_trip_ns") - p50("idle_round_trip_ns");
+    assert!((p50("added_round_trip_ns") - difference).abs() < 1e-6);
+    assert!(total(&output, "bandwidth_bytes_per_s") > 0.0);
+    for words in ["idle: ", "loaded: ", "all 6 flows received"] {
+        assert!(measured.verified.contains(words), "{}", measured.verified);
+    }
+    // Both tests are one client's, after whom this server ends.
+    server.wait_for_log("served tcp_rr over 1 flow(s), under_load over 3 flow(s)");
+}
+
+#[test]
 fn a_server_for_one_test_ends_after_it() {
     let mut server = Server::start(&["--once"]);
     server.assert_serves();
@@ -282,6 +461,11 @@ fn the_human_block_and_a_file_hold_the_same_run() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         text.contains("transactions_per_s") && text.contains("verified"),
+        "{text}"
+    );
+    // What was observed stands there in words, and its details only in the file.
+    assert!(
+        text.contains("limited_by") && !text.contains("rwnd_limited_us"),
         "{text}"
     );
     let report = reports::model::load(&path).unwrap();

@@ -5,9 +5,16 @@
 
 use net_bench::control::frame::{self, Sealer};
 use net_bench::control::handshake::{SERVER_HELLO_BYTES, check_prefix, client_hello};
-use net_bench::control::message::{Direction, Leg, Ready, Reply, Request, Role, Shape, Test};
+use net_bench::control::message::{Leg, Ready, Reply, Request, Role};
 use net_bench::control::{Channel, ControlError, Key};
-use net_bench::transport::rendezvous::{flow_of, preamble};
+use net_bench::observe::Observed;
+use net_bench::test::{
+    Arrival, Direction, Engine, Process, Receive, Shape, SocketOptions, Test, Transport,
+};
+use net_bench::transport::rendezvous::{DataAddress, flow_of, preamble};
+use net_bench::workload::open_rr::Schedule;
+use net_bench::workload::outlet::ZeroCopy;
+use net_bench::workload::sequence::Datagrams;
 use reports::model::{Fact, Work};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -33,6 +40,24 @@ fn mutate(random: &mut fastrand::Rng, bytes: &mut Vec<u8>) {
 
 fn test() -> Test {
     Test {
+        transport: Transport::Tcp,
+        engine: Engine::More,
+        receive: Receive::Gro,
+        busy_poll: true,
+        socket: SocketOptions {
+            nagle: true,
+            window_bytes: Some(65_536),
+            congestion: Some("cubic".to_owned()),
+            dscp: Some(46),
+            segment_bytes: Some(1448),
+            pacing_bytes_per_s: Some(125_000_000),
+            device_poll_us: Some(50),
+        },
+        arrival: Some(Arrival {
+            rate_per_s: 1e4,
+            process: Process::Poisson,
+            seed: 3,
+        }),
         shape: Shape::Stream {
             length_bytes: 131_072,
             direction: Direction::Bidirectional,
@@ -47,6 +72,29 @@ fn test() -> Test {
     }
 }
 
+/// What a side observes: every kind of value is in it, known and unavailable.
+fn observed() -> Observed {
+    let text = r#"{
+        "elapsed_s": 1.5,
+        "flows": {
+            "totals": {"flows": 1, "segments_out": 3, "segments_in": null, "retransmits": 0,
+                "out_of_order_in": 0, "sent_bytes": 9, "received_bytes": 0, "busy_us": 5,
+                "rwnd_limited_us": 1, "sndbuf_limited_us": 0, "mean_rtt_us": 3.5, "min_rtt_us": 2,
+                "mean_cwnd_segments": null, "max_pacing_bytes_per_s": null},
+            "flows": [],
+            "course": []
+        },
+        "threads": {"threads": 1, "user_s": 0.1, "system_s": 0.2, "busiest_thread": 0.9,
+            "involuntary_switches": 4},
+        "cores": [{"cpu": 0, "user_s": 0.1, "system_s": 0.1, "irq_s": 0, "softirq_s": 0.1,
+            "steal_s": 0, "idle_s": 0.1}],
+        "device": {"unavailable": "the route to the peer: Network is unreachable"},
+        "counters": [{"source": "link eth0", "name": "rx_bytes", "before": 1,
+            "after": {"unavailable": "gone"}}]
+    }"#;
+    serde_json::from_str(text).expect("it is what a side says")
+}
+
 fn replies() -> Vec<Reply> {
     let leg = Leg {
         role: Role::Receive,
@@ -54,19 +102,29 @@ fn replies() -> Vec<Reply> {
         elapsed_s: 1.0,
         cpu_s: 0.5,
         verified: "3 reads".to_owned(),
+        observed: Some(Box::new(observed())),
         flags: Vec::new(),
         intervals: Vec::new(),
         flow_bytes: vec![4, 5],
-        buffer_bytes: Fact::Known(1.0),
-        max_segment_bytes: Fact::unavailable("no"),
+        buffer_bytes: Some(Fact::Known(1.0)),
+        max_segment_bytes: Some(Fact::unavailable("no")),
+        congestion_control: Some(Fact::Known("cubic".to_owned())),
+        datagrams: Some(Datagrams::default()),
+        schedule: Some(Schedule::default()),
+        zerocopy: Some(ZeroCopy::default()),
     };
     let ready = Ready {
-        port: 4000,
+        data: DataAddress::Port {
+            ip: Some([127, 0, 0, 1].into()),
+            port: 4000,
+        },
         token: [3; 16],
         host: Some(reports::host::fingerprint()),
     };
     vec![
         Reply::Go,
+        Reply::Ended,
+        Reply::Stop,
         Reply::Ready(Box::new(ready)),
         Reply::Done(vec![leg]),
         Reply::Failed {
@@ -88,6 +146,8 @@ fn messages_survive_mutation() {
             // What passes the check is what the server would do: it must be bounded.
             assert!(test.flows <= 1024 && test.threads <= 128);
             assert!((0.0..=86_400.0).contains(&test.omit_s));
+            let name = test.socket.congestion.unwrap_or_default();
+            assert!(name.len() < 16 && !name.contains(['/', '.', '\0']));
         }
     }
     for reply in replies() {

@@ -147,9 +147,11 @@ fn a_test_beyond_the_limits_is_refused_by_the_server_too() {
     let server = Server::start(&[]);
     let test = |flows: &str, length: &str| {
         format!(
-            "{{\"test\":{{\"shape\":{{\"stream\":{{\"length_bytes\":{length},\"direction\":\
-             \"forward\"}}}},\"flows\":{flows},\"threads\":1,\"duration_s\":1.0,\"operations\":\
-             null,\"omit_s\":0.0,\"interval_s\":1.0,\"timeout_s\":10.0}}}}"
+            "{{\"test\":{{\"transport\":\"tcp\",\"shape\":{{\"stream\":{{\"length_bytes\":{length},\
+             \"direction\":\"forward\"}}}},\"engine\":\"plain\",\"receive\":\"plain\",\"busy_poll\":false,\"socket\":{{\"nagle\":false,\
+             \"window_bytes\":null,\"congestion\":null,\"dscp\":null,\"segment_bytes\":null,\
+             \"pacing_bytes_per_s\":null,\"device_poll_us\":null}},\"arrival\":null,\"flows\":{flows},\"threads\":1,\"duration_s\":1.0,\
+             \"operations\":null,\"omit_s\":0.0,\"interval_s\":1.0,\"timeout_s\":10.0}}}}"
         )
     };
     for (flows, length) in [("4000000000", "1"), ("1", "0"), ("1", "1000000000000")] {

@@ -23,7 +23,7 @@ pub use fact::Fact;
 pub use file::{MAX_REPORT_BYTES, load, load_all, write};
 pub use measurement::{
     Aggregation, Counter, Direction, Flag, HistogramRecord, Interval, Matrix, MatrixNode,
-    Measurement, Metric, Severity, Unit, Validity, ValidityStatus, Work,
+    Measurement, Metric, OBSERVED, Severity, Unit, Validity, ValidityStatus, Work,
 };
 pub use outcome::{Outcome, Unavailable};
 pub use parse::{LoadError, parse, to_json, to_value};

@@ -1,9 +1,11 @@
 //! Many flows on one thread: which of them can go on now.
 
-use super::tcp::TcpFlow;
+use super::socket::SocketFlow;
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 /// What a flow waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,14 @@ pub struct Poller {
     events: Vec<EpollEvent>,
     next: usize,
     ready: usize,
+    busy_poll: bool,
+}
+
+impl AsFd for Poller {
+    /// The set itself, which is readable when a flow can go on.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.0.as_fd()
+    }
 }
 
 impl Poller {
@@ -38,7 +48,7 @@ impl Poller {
     /// # Errors
     /// What the kernel says.
     pub fn new<'a>(
-        flows: impl ExactSizeIterator<Item = &'a TcpFlow>,
+        flows: impl ExactSizeIterator<Item = &'a SocketFlow>,
         interest: Interest,
     ) -> anyhow::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("cannot make an epoll")?;
@@ -54,14 +64,22 @@ impl Poller {
             events,
             next: 0,
             ready: 0,
+            busy_poll: false,
         })
+    }
+
+    /// The same set, which asks again and again instead of sleeping.
+    #[must_use]
+    pub fn with_busy_poll(mut self, busy_poll: bool) -> Self {
+        self.busy_poll = busy_poll;
+        self
     }
 
     /// Changes what a flow waits for.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn watch(&self, flow: &TcpFlow, index: usize, interest: Interest) -> anyhow::Result<()> {
+    pub fn watch(&self, flow: &SocketFlow, index: usize, interest: Interest) -> anyhow::Result<()> {
         let mut event = EpollEvent::new(interest.flags(), index as u64);
         self.epoll
             .modify(flow.socket(), &mut event)
@@ -72,7 +90,7 @@ impl Poller {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn forget(&self, flow: &TcpFlow) -> anyhow::Result<()> {
+    pub fn forget(&self, flow: &SocketFlow) -> anyhow::Result<()> {
         self.epoll
             .delete(flow.socket())
             .with_context(|| format!("cannot let go of the flow to {}", flow.peer()))
@@ -84,27 +102,58 @@ impl Poller {
     /// What the kernel says.
     #[inline]
     pub fn next_ready(&mut self) -> anyhow::Result<usize> {
-        if self.next == self.ready {
-            self.wait()?;
+        while self.next == self.ready {
+            // Without a timeout: the watcher wakes us if nothing moves any more.
+            let sleep = if self.busy_poll {
+                EpollTimeout::ZERO
+            } else {
+                EpollTimeout::NONE
+            };
+            self.wait(sleep)?;
         }
-        let index = self.events[self.next].data() as usize;
-        self.next += 1;
-        Ok(index)
+        Ok(self.take())
     }
 
-    fn wait(&mut self) -> anyhow::Result<()> {
-        loop {
-            // Without a timeout: the watcher wakes us if nothing moves any more.
-            match self.epoll.wait(&mut self.events, EpollTimeout::NONE) {
-                Ok(ready) => {
-                    (self.next, self.ready) = (0, ready);
-                    if ready > 0 {
-                        return Ok(());
-                    }
-                }
-                Err(Errno::EINTR) => {}
-                Err(error) => return Err(error).context("cannot wait for flows"),
+    /// The next flow that can go on, or `None` if there is none for `patience`, or a signal came.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    #[inline]
+    pub fn next_ready_within(&mut self, patience: Duration) -> anyhow::Result<Option<usize>> {
+        if self.next == self.ready {
+            if self.busy_poll {
+                self.ask(patience)?;
+            } else {
+                self.wait(EpollTimeout::try_from(patience).unwrap_or(EpollTimeout::MAX))?;
             }
         }
+        Ok((self.next < self.ready).then(|| self.take()))
+    }
+
+    /// Asks again and again, for at most `patience`.
+    fn ask(&mut self, patience: Duration) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        loop {
+            self.wait(EpollTimeout::ZERO)?;
+            if self.ready > 0 || begun.elapsed() >= patience {
+                return Ok(());
+            }
+        }
+    }
+
+    #[inline]
+    fn take(&mut self) -> usize {
+        let index = self.events[self.next].data() as usize;
+        self.next += 1;
+        index
+    }
+
+    fn wait(&mut self, timeout: EpollTimeout) -> anyhow::Result<()> {
+        match self.epoll.wait(&mut self.events, timeout) {
+            Ok(ready) => (self.next, self.ready) = (0, ready),
+            Err(Errno::EINTR) => (self.next, self.ready) = (0, 0),
+            Err(error) => return Err(error).context("cannot wait for flows"),
+        }
+        Ok(())
     }
 }

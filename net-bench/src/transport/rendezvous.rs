@@ -1,17 +1,23 @@
-//! How data connections find their test: the server listens on a port of its own per test, and
+//! How data connections find their test: the server listens on an address of its own per test, and
 //! each connection shows the token that the client was given over the control channel.
 //!
-//! Whoever shows anything else is dropped, and nobody can hold the others up: connections that
-//! have not spoken yet wait side by side, and the eldest makes room when there are too many.
+//! Whoever shows anything else is dropped, and nobody can hold the others up. How that is done
+//! depends on the transport: [`stream`] accepts connections, [`datagram`] has addresses prove that
+//! they are real before anything of a test is sent to them.
 
-use super::tcp::TcpFlow;
+mod datagram;
+mod stream;
+
+use super::connections::{Connections, Door};
+use super::options;
+use super::socket::SocketFlow;
+use crate::control::Channel;
+use crate::test::{Test, Transport};
 use anyhow::Context;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 /// How long all of a test's connections may take to be made.
 pub const RENDEZVOUS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,11 +25,119 @@ pub const RENDEZVOUS_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a data connection sends first: the token and the flow's number, big-endian.
 pub const PREAMBLE_BYTES: usize = 20;
 
-/// Connections that may be waiting to speak, beyond those that are due.
-const STRANGERS: usize = 64;
+/// Longest name of a Unix data listener that is taken from the other side.
+const MAX_NAME: usize = 64;
 
 /// A random word that lets a connection into one test.
 pub type Token = [u8; 16];
+
+/// Where a test's data connections go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum DataAddress {
+    /// A port.
+    Port {
+        /// The server's address; absent where it is that of the control channel.
+        ip: Option<IpAddr>,
+        /// Its port.
+        port: u16,
+    },
+    /// A name in the abstract namespace of Unix sockets, which no file stands for.
+    Name(String),
+}
+
+/// A test's data listener.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    address: DataAddress,
+    /// Whether data comes another way than the control channel, from addresses that are not known.
+    apart: bool,
+}
+
+impl Listener {
+    /// Listens for a test's connections: on the machine's address of the control channel, or on
+    /// another where data goes apart.
+    ///
+    /// # Errors
+    /// The kernel refuses the address or an option of the test.
+    pub fn bind(test: &Test, control: IpAddr, apart: Option<IpAddr>) -> anyhow::Result<Self> {
+        let ip = apart.unwrap_or(control);
+        let (name, address) = match test.transport {
+            Transport::Tcp | Transport::Udp => (None, SocketAddr::new(ip, 0).into()),
+            Transport::Unix => {
+                let name = random_name()?;
+                let address = abstract_address(&name)?;
+                (Some(name), address)
+            }
+        };
+        let socket = data_socket(test, address.domain())?;
+        let place = place(&address);
+        let listening = socket.bind(&address).and_then(|()| {
+            // The caller polls; between the kernel's word and our answer somebody may be gone.
+            socket.set_nonblocking(true)?;
+            match test.transport {
+                Transport::Udp => Ok(()),
+                Transport::Tcp | Transport::Unix => socket.listen(1024),
+            }
+        });
+        listening.with_context(|| format!("cannot listen for data on {place}"))?;
+        let address = match name {
+            Some(name) => DataAddress::Name(name),
+            None => {
+                let bound = socket.local_addr()?.as_socket();
+                let port = bound.context("the listener has no port")?.port();
+                DataAddress::Port { ip: apart, port }
+            }
+        };
+        Ok(Self {
+            socket,
+            address,
+            apart: apart.is_some(),
+        })
+    }
+
+    /// Where clients find it.
+    #[must_use]
+    pub fn address(&self) -> &DataAddress {
+        &self.address
+    }
+}
+
+/// A name that nobody else has, under which a Unix listener is found.
+fn random_name() -> anyhow::Result<String> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).context("no random numbers from the kernel")?;
+    Ok(format!("net-bench-{:016x}", u64::from_le_bytes(bytes)))
+}
+
+fn abstract_address(name: &str) -> anyhow::Result<SockAddr> {
+    // A leading zero byte keeps a name out of the file system.
+    SockAddr::unix(format!("\0{name}")).with_context(|| format!("no Unix socket address: {name:?}"))
+}
+
+/// An address as messages call it.
+pub(crate) fn place(address: &SockAddr) -> String {
+    match address.as_socket() {
+        Some(address) => address.to_string(),
+        None => "a Unix socket".to_owned(),
+    }
+}
+
+/// A socket of the test, told what the test wants.
+fn data_socket(test: &Test, domain: Domain) -> anyhow::Result<Socket> {
+    let kind = match test.transport {
+        Transport::Tcp | Transport::Unix => Type::STREAM,
+        Transport::Udp => Type::DGRAM,
+    };
+    let socket = Socket::new(domain, kind, None).context("cannot make a data socket")?;
+    if test.transport == Transport::Udp {
+        // The flows of a server share its port: clients behind a firewall open one and not many.
+        socket.set_reuse_port(true)?;
+    }
+    options::apply(&socket, test.transport, &test.socket)?;
+    Ok(socket)
+}
 
 /// What the connection of flow `index` sends first.
 #[must_use]
@@ -44,183 +158,117 @@ pub fn flow_of(bytes: &[u8; PREAMBLE_BYTES], token: &Token, count: u32) -> Optio
     (difference == 0 && index < count).then_some(index)
 }
 
-/// Makes all connections of a test.
+/// Makes all connections of a test with the server at the other end of the control channel.
 ///
 /// # Errors
 /// One of them cannot be made: which, and what the kernel says.
-pub fn connect(address: SocketAddr, token: &Token, count: u32) -> anyhow::Result<Vec<TcpFlow>> {
-    let connect = |index| -> std::io::Result<TcpFlow> {
-        let mut stream = TcpStream::connect_timeout(&address, RENDEZVOUS_TIMEOUT)?;
-        stream.write_all(&preamble(token, index))?;
-        TcpFlow::new(stream)
+pub fn connect(
+    test: &Test,
+    control: &Channel,
+    data: &DataAddress,
+    token: &Token,
+) -> anyhow::Result<Connections> {
+    let address = data_address(test.transport, control.peer(), data)?;
+    let flows = match test.transport {
+        Transport::Udp => datagram::connect(test, &address, token, control),
+        Transport::Tcp | Transport::Unix => connect_streams(test, &address, token),
+    }?;
+    let door = test.has_door().then(|| Door::Server(address));
+    Ok(Connections { flows, door })
+}
+
+fn connect_streams(
+    test: &Test,
+    address: &SockAddr,
+    token: &Token,
+) -> anyhow::Result<Vec<SocketFlow>> {
+    let count = test.connections();
+    let remedy = match test.transport {
+        Transport::Unix => "Unix sockets need a server on this machine, in this network namespace",
+        _ => "is the port closed by a firewall?",
     };
     (0..count)
         .map(|index| {
-            connect(index).with_context(|| {
+            stream::connect(test, address, token, index).with_context(|| {
                 format!(
-                    "cannot make data connection {} of {count} to {address}",
-                    index + 1
+                    "cannot make data connection {} of {count} to {} ({remedy})",
+                    index + 1,
+                    place(address)
                 )
             })
         })
         .collect()
 }
 
-/// A connection that has not said all of its preamble yet.
-struct Caller {
-    stream: TcpStream,
-    said: [u8; PREAMBLE_BYTES],
-    length: usize,
-}
-
-impl Caller {
-    /// Reads on; `Some(true)` when the preamble is complete, `Some(false)` when it never will be.
-    fn listen(&mut self) -> Option<bool> {
-        match self.stream.read(&mut self.said[self.length..]) {
-            Ok(0) => Some(false),
-            Ok(count) => {
-                self.length += count;
-                (self.length == PREAMBLE_BYTES).then_some(true)
+/// The address that a server named, if it is one of the test's transport.
+fn data_address(
+    transport: Transport,
+    control: SocketAddr,
+    data: &DataAddress,
+) -> anyhow::Result<SockAddr> {
+    match (transport, data) {
+        (Transport::Tcp | Transport::Udp, DataAddress::Port { ip, port }) => {
+            let mut address = control;
+            if let Some(ip) = ip {
+                address = SocketAddr::new(*ip, *port);
             }
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
-            {
-                None
-            }
-            Err(_) => Some(false),
+            address.set_port(*port);
+            Ok(address.into())
         }
+        (Transport::Unix, DataAddress::Name(name)) if name.len() <= MAX_NAME => {
+            abstract_address(name)
+        }
+        _ => anyhow::bail!("the server named a data address of another kind: {data:?}"),
     }
 }
 
-/// Waits until all connections of a test stand. `control` is the control channel, on which the
-/// client has nothing to say meanwhile: when it moves, the client is gone.
+/// Waits until all connections of a test stand. On the control channel the client has nothing to
+/// say meanwhile: when it moves, the client is gone.
 ///
 /// # Errors
 /// They do not within [`RENDEZVOUS_TIMEOUT`]: how many did.
 pub fn gather(
-    listener: &TcpListener,
+    listener: Listener,
+    test: &Test,
     token: &Token,
-    count: u32,
-    control: &impl AsFd,
-) -> anyhow::Result<Vec<TcpFlow>> {
-    listener.set_nonblocking(true)?;
-    let deadline = Instant::now() + RENDEZVOUS_TIMEOUT;
-    let mut flows: Vec<Option<TcpFlow>> = (0..count).map(|_| None).collect();
-    let mut callers: VecDeque<Caller> = VecDeque::new();
-    loop {
-        let missing = flows.iter().filter(|flow| flow.is_none()).count();
-        if missing == 0 {
-            return Ok(flows.into_iter().flatten().collect());
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            let secs = RENDEZVOUS_TIMEOUT.as_secs();
-            anyhow::bail!(
-                "{missing} of {count} data connections did not come within {secs} s; is the port \
-                 of the data listener closed by a firewall?"
-            );
-        }
-        wait(listener, &callers, control, left)?;
-        accept_all(listener, &mut callers, missing + STRANGERS)?;
-        for _ in 0..callers.len() {
-            let Some(mut caller) = callers.pop_front() else {
-                break;
-            };
-            match caller.listen() {
-                None => callers.push_back(caller),
-                Some(false) => {}
-                Some(true) => {
-                    if let Some(index) = flow_of(&caller.said, token, count)
-                        && let place @ None = &mut flows[index as usize]
-                    {
-                        *place = Some(TcpFlow::new(caller.stream)?);
-                    }
-                }
-            }
-        }
-    }
+    control: &Channel,
+) -> anyhow::Result<Connections> {
+    let flows = match test.transport {
+        Transport::Tcp | Transport::Unix => stream::gather(&listener.socket, test, token, control),
+        Transport::Udp => datagram::gather(&listener.socket, test, token, control),
+    }?;
+    let door = test.has_door().then(|| Door::Listener {
+        socket: listener.socket,
+        guest: (!listener.apart).then(|| control.peer().ip()),
+    });
+    Ok(Connections { flows, door })
 }
 
-/// Waits until somebody calls or speaks.
-fn wait(
-    listener: &TcpListener,
-    callers: &VecDeque<Caller>,
-    control: &impl AsFd,
-    patience: Duration,
-) -> anyhow::Result<()> {
-    let mut watched = vec![
-        PollFd::new(control.as_fd(), PollFlags::POLLIN),
-        PollFd::new(listener.as_fd(), PollFlags::POLLIN),
-    ];
-    let speaking = |caller| PollFd::new(AsFd::as_fd(caller), PollFlags::POLLIN);
-    watched.extend(callers.iter().map(|caller| &caller.stream).map(speaking));
-    let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-    match poll(&mut watched, timeout) {
-        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-        Err(error) => return Err(error).context("cannot wait for data connections"),
-    }
-    anyhow::ensure!(
-        watched[0].any() != Some(true),
-        "the client went away before its data connections stood"
-    );
-    Ok(())
-}
-
-/// Takes in everybody who calls; beyond `room` the eldest has to go.
-fn accept_all(
-    listener: &TcpListener,
-    callers: &mut VecDeque<Caller>,
-    room: usize,
-) -> anyhow::Result<()> {
-    loop {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                stream.set_nonblocking(true)?;
-                callers.push_back(Caller {
-                    stream,
-                    said: [0; PREAMBLE_BYTES],
-                    length: 0,
-                });
-                if callers.len() > room {
-                    callers.pop_front();
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            // The caller went away before it was let in.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted
-                ) => {}
-            Err(error) => return Err(error).context("cannot accept a data connection"),
-        }
-    }
+fn did_not_come(missing: usize, count: u32) -> anyhow::Error {
+    let secs = RENDEZVOUS_TIMEOUT.as_secs();
+    anyhow::anyhow!(
+        "{missing} of {count} data connections did not come within {secs} s; is the port of the \
+         data listener closed by a firewall?"
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::net::UnixStream;
+    use std::net::Ipv4Addr;
 
     #[test]
-    fn strangers_stay_outside_and_hold_nobody_up() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let address = listener.local_addr().expect("bound");
-        let token = [9; 16];
-        let silent = TcpStream::connect(address).expect("a silent stranger");
-        let mut wrong = TcpStream::connect(address).expect("a stranger");
-        wrong.write_all(&preamble(&[8; 16], 0)).expect("it speaks");
-        let mut outside = TcpStream::connect(address).expect("a flow too many");
-        outside.write_all(&preamble(&token, 3)).expect("it speaks");
-        let client = std::thread::spawn(move || connect(address, &token, 3));
-        let (control, _quiet) = UnixStream::pair().expect("a pair");
-        let server = gather(&listener, &token, 3, &control).expect("three flows");
-        let client = client.join().expect("no panic").expect("three flows");
-        for (ours, theirs) in client.iter().zip(&server) {
-            let theirs = theirs.peer();
-            assert_eq!(ours.socket().local_addr().expect("bound"), theirs);
+    fn a_data_address_of_another_kind_is_refused() {
+        let control = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        for (transport, data) in [
+            (Transport::Tcp, DataAddress::Name("x".to_owned())),
+            (Transport::Unix, DataAddress::Port { ip: None, port: 1 }),
+            (Transport::Unix, DataAddress::Name("x".repeat(65))),
+        ] {
+            let error = data_address(transport, control, &data);
+            let error = error.expect_err("of another kind").to_string();
+            assert!(error.contains("another kind"), "{error}");
         }
-        drop(silent);
     }
 
     #[test]

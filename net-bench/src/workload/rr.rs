@@ -1,6 +1,7 @@
 //! Request and response over one flow: one transaction outstanding, blocking calls only.
 
 use super::Shared;
+use crate::test::{Shape, Test};
 use crate::transport::Flow;
 use reports::measure::{Recorder, Verified, Workload};
 use reports::model::Work;
@@ -33,6 +34,27 @@ fn wrong_number(number: u64, carried: usize, message: &[u8]) -> anyhow::Error {
     )
 }
 
+/// What an asking end proves.
+pub(super) const ANSWERED: &str = "responses matched their requests";
+/// What an answering end proves.
+pub(super) const ASKED: &str = "requests came in order";
+
+/// Compares what the harness counted with the numbers that the messages carried, one check each.
+///
+/// # Errors
+/// Both counts.
+pub(super) fn proven(total: Work, numbered: u64, what: &str) -> anyhow::Result<Verified> {
+    anyhow::ensure!(
+        total.ops == numbered,
+        "{} transactions were counted and {numbered} numbered",
+        total.ops
+    );
+    Ok(Verified {
+        checks: numbered,
+        what: what.to_owned(),
+    })
+}
+
 /// The sizes of a transaction's messages.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
@@ -43,6 +65,32 @@ pub struct Sizes {
 }
 
 impl Sizes {
+    /// Those of a test; zero where it has no transactions.
+    #[must_use]
+    pub fn of(test: &Test) -> Self {
+        let (request, response) = match test.shape {
+            Shape::RequestResponse {
+                request_bytes,
+                response_bytes,
+            }
+            | Shape::ConnectRequestResponse {
+                request_bytes,
+                response_bytes,
+            }
+            | Shape::UnderLoad {
+                request_bytes,
+                response_bytes,
+                ..
+            } => (request_bytes, response_bytes),
+            Shape::Stream { .. } => (0, 0),
+        };
+        // Test::check keeps lengths far below what an address space holds.
+        Self {
+            request: request as usize,
+            response: response as usize,
+        }
+    }
+
     /// Bytes that a transaction moves, both ways.
     #[inline]
     pub(super) fn transaction(self) -> u64 {
@@ -90,6 +138,10 @@ impl<F: Flow> Workload for Requester<F> {
 
     #[inline]
     fn step(&mut self, rec: &mut Recorder) -> anyhow::Result<Work> {
+        if self.shared.stopped() {
+            rec.finish();
+            return Ok(Work::default());
+        }
         put_number(self.number, &mut self.request);
         self.flow.send_all(&self.request)?;
         if !self.flow.receive_exact(&mut self.response)? {
@@ -112,16 +164,7 @@ impl<F: Flow> Workload for Requester<F> {
     }
 
     fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
-        anyhow::ensure!(
-            total.ops == self.number,
-            "{} transactions were counted and {} numbered",
-            total.ops,
-            self.number
-        );
-        Ok(Verified {
-            checks: total.ops,
-            what: "responses matched their requests".to_owned(),
-        })
+        proven(total, self.number, ANSWERED)
     }
 }
 
@@ -194,15 +237,6 @@ impl<F: Flow> Workload for Responder<F> {
     }
 
     fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
-        anyhow::ensure!(
-            total.ops == self.number,
-            "{} transactions were counted and {} numbered",
-            total.ops,
-            self.number
-        );
-        Ok(Verified {
-            checks: self.number,
-            what: "requests came in order".to_owned(),
-        })
+        proven(total, self.number, ASKED)
     }
 }

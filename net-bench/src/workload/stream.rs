@@ -1,10 +1,10 @@
 //! A stream over one flow: one end sends, the other receives, blocking calls only.
 
 use super::Shared;
-use super::pattern::Pattern;
+use super::inlet::Inlet;
+use super::outlet::Outlet;
 use crate::transport::Flow;
-use crate::transport::buffer::Buffer;
-use crate::transport::tcp::TcpFlow;
+use crate::transport::socket::SocketFlow;
 use reports::measure::{Recorder, Verified, Workload};
 use reports::model::Work;
 
@@ -13,33 +13,54 @@ pub(super) const SENT: &str = "sends were taken whole";
 /// What a receiver proves.
 pub(super) const RECEIVED: &str = "reads began and ended with the bytes of their position";
 
+/// Compares what the harness counted with how far the flows got.
+///
+/// # Errors
+/// Both amounts.
+pub(super) fn proven(
+    total: Work,
+    carried: u64,
+    checks: u64,
+    what: &str,
+) -> anyhow::Result<Verified> {
+    anyhow::ensure!(
+        total.bytes == carried,
+        "{} bytes were counted and {carried} carried",
+        total.bytes
+    );
+    Ok(Verified {
+        checks,
+        what: what.to_owned(),
+    })
+}
+
 /// The sending end of a flow.
-pub struct Sender<F> {
-    flow: F,
+pub struct Sender<O> {
+    flow: SocketFlow,
     index: usize,
     shared: Shared,
-    pattern: Pattern,
+    outlet: O,
     length: usize,
     position: u64,
 }
 
-impl<F: Flow> Sender<F> {
-    /// For flow `index` of the test, with `length` bytes per send.
-    pub fn new(flow: F, index: usize, length: usize, shared: Shared) -> Self {
+impl<O: Outlet> Sender<O> {
+    /// For flow `index` of the test, with `length` bytes per send through `outlet`.
+    pub fn new(flow: SocketFlow, index: usize, length: usize, outlet: O, shared: Shared) -> Self {
         Self {
             flow,
             index,
             shared,
-            pattern: Pattern::new(length),
+            outlet,
             length,
             position: 0,
         }
     }
 }
 
-impl<F: Flow> Workload for Sender<F> {
+impl<O: Outlet> Workload for Sender<O> {
     fn prepare(&mut self) -> anyhow::Result<()> {
-        Ok(())
+        self.outlet.prepare(&self.flow)
     }
 
     #[inline]
@@ -48,55 +69,45 @@ impl<F: Flow> Workload for Sender<F> {
             rec.finish();
             return Ok(Work::default());
         }
-        self.flow
-            .send_all(self.pattern.at(self.position, self.length))?;
+        self.outlet
+            .send(&mut self.flow, self.position, self.length)?;
         self.position += self.length as u64;
         self.shared.note(self.index, self.position);
         Ok(Work::op(self.length as u64))
     }
 
     fn drain(&mut self) -> anyhow::Result<Work> {
+        if let Some(tally) = self.outlet.finish(&self.flow)? {
+            self.shared.report_zerocopy(tally);
+        }
         self.flow.end()?;
         Ok(Work::default())
     }
 
     fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
-        anyhow::ensure!(
-            total.bytes == self.position,
-            "{} bytes were counted and {} sent",
-            total.bytes,
-            self.position
-        );
-        Ok(Verified {
-            checks: total.ops,
-            what: SENT.to_owned(),
-        })
+        proven(total, self.position, total.ops, SENT)
     }
 }
 
 /// The receiving end of a flow. It works until the other end ends.
-pub struct Receiver {
-    flow: TcpFlow,
+pub struct Receiver<I> {
+    flow: SocketFlow,
     index: usize,
     shared: Shared,
-    pattern: Pattern,
-    buffer: Buffer,
+    inlet: I,
     position: u64,
     reads: u64,
     ended: bool,
 }
 
-impl Receiver {
-    /// For flow `index` of the test, with at most `length` bytes per read.
-    #[must_use]
-    pub fn new(flow: TcpFlow, index: usize, length: usize, shared: Shared) -> Self {
+impl<I: Inlet> Receiver<I> {
+    /// For flow `index` of the test, through `inlet`.
+    pub fn new(flow: SocketFlow, index: usize, inlet: I, shared: Shared) -> Self {
         Self {
             flow,
             index,
             shared,
-            // The probes at the ends of a read are all that is compared.
-            pattern: Pattern::new(super::pattern::PROBE),
-            buffer: Buffer::zeroed(length),
+            inlet,
             position: 0,
             reads: 0,
             ended: false,
@@ -105,12 +116,11 @@ impl Receiver {
 
     #[inline]
     fn read(&mut self) -> anyhow::Result<Work> {
-        let count = self.flow.receive(&mut self.buffer)?;
+        let count = self.inlet.receive(&mut self.flow, self.position)?;
         if count == 0 {
             self.ended = true;
             return Ok(Work::default());
         }
-        self.pattern.check(self.position, &self.buffer[..count])?;
         self.position += count as u64;
         self.shared.note(self.index, self.position);
         self.reads += 1;
@@ -118,7 +128,7 @@ impl Receiver {
     }
 }
 
-impl Workload for Receiver {
+impl<I: Inlet> Workload for Receiver<I> {
     /// The window opens when there is something to receive, not while the sender gets ready.
     fn prepare(&mut self) -> anyhow::Result<()> {
         self.flow.wait_for_first_byte()
@@ -143,15 +153,6 @@ impl Workload for Receiver {
     }
 
     fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
-        anyhow::ensure!(
-            total.bytes == self.position,
-            "{} bytes were counted and {} received",
-            total.bytes,
-            self.position
-        );
-        Ok(Verified {
-            checks: self.reads,
-            what: RECEIVED.to_owned(),
-        })
+        proven(total, self.position, self.reads, self.inlet.proves())
     }
 }

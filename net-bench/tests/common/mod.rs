@@ -1,6 +1,8 @@
 //! What the tests share: programs as real processes, ended whatever happens.
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
+pub mod two_hosts;
+
 use reports::model::{self, Measurement, Outcome, Report};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -64,7 +66,8 @@ impl Server {
         Self::spawn(net_bench(&["serve", "-p", "0"]).env("NET_BENCH_KEY", key))
     }
 
-    fn spawn(command: &mut Command) -> Self {
+    /// Starts a command that is a server.
+    pub fn spawn(command: &mut Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

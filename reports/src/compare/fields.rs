@@ -9,7 +9,7 @@
 
 use super::path;
 use crate::host::Host;
-use crate::model::{self, Report};
+use crate::model::{self, OBSERVED, Report};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -357,10 +357,10 @@ fn plain(value: &Value) -> String {
 /// The value of a field that one side could not learn, on the side that knows what lies below it.
 pub(super) const KNOWN: &str = "known";
 
-/// What a run really used, field by field.
+/// What a run really used, field by field. What was observed is no setting and has no field.
 pub(crate) fn fact_fields(facts: &Map<String, Value>) -> Fields {
     let mut fields = Fields::new();
-    for (name, value) in facts {
+    for (name, value) in facts.iter().filter(|(name, _)| *name != OBSERVED) {
         flatten(&path::below("facts", name), value, &mut fields);
     }
     fields
@@ -381,6 +381,13 @@ mod tests {
         let mut fields = Fields::new();
         flatten("", value, &mut fields);
         fields.into_iter().collect()
+    }
+
+    #[test]
+    fn what_was_observed_is_no_setting() {
+        let facts = serde_json::json!({"engine": "uring", "observed": {"limited_by": "link"}});
+        let fields = fact_fields(facts.as_object().expect("an object"));
+        assert_eq!(fields.into_keys().collect::<Vec<_>>(), ["facts.engine"]);
     }
 
     #[test]

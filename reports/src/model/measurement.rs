@@ -46,6 +46,11 @@ impl std::iter::Sum for Work {
     }
 }
 
+/// The fact under which a measurement keeps what was observed while it ran: an outcome, so it is
+/// never compared as a setting. Its texts are for everybody; what is nested in it, series and
+/// counters of single flows, cores and queues, is for those who read the report itself.
+pub const OBSERVED: &str = "observed";
+
 /// Everything measured for one case.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Measurement {

@@ -9,7 +9,8 @@ use super::units::{human, human_fact};
 use super::{spark, sweep};
 use crate::measure::decode_histogram;
 use crate::model::{
-    Aggregation, Case, Flag, Interval, Measurement, Metric, Outcome, Report, Severity, Unit,
+    Aggregation, Case, Flag, Interval, Measurement, Metric, OBSERVED, Outcome, Report, Severity,
+    Unit,
 };
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -74,7 +75,7 @@ pub(super) fn assignments(params: &Map<String, Value>) -> String {
 
 fn labels(measurement: &Measurement) -> Vec<&str> {
     let metrics = measurement.metrics.iter().map(|metric| &metric.name);
-    let facts = measurement.facts.keys();
+    let facts = shown_facts(&measurement.facts).map(|(name, _)| name);
     metrics.chain(facts).map(String::as_str).collect()
 }
 
@@ -111,7 +112,7 @@ fn measured(sheet: &mut Sheet, measurement: &Measurement, style: Style) {
     };
     let verified = format!("{amount}{}", visible(&measurement.verified));
     sheet.field("verified", &verified, str::to_owned);
-    for (name, fact) in &measurement.facts {
+    for (name, fact) in shown_facts(&measurement.facts) {
         let fact = in_words(fact);
         sheet.field(&visible(name), &visible(&fact), |line| style.faint(line));
     }
@@ -288,6 +289,17 @@ pub(super) fn flag(sheet: &mut Sheet, flag: &Flag, style: Style) {
         true => line.replacen(&*code, &painted, 1),
         false => line.to_owned(),
     });
+}
+
+/// The facts for a reader's eye: of what was observed, only what is said in words.
+pub(super) fn shown_facts(facts: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
+    facts.iter().flat_map(|(name, fact)| match fact {
+        Value::Object(observed) if name == OBSERVED => observed
+            .iter()
+            .filter(|(_, fact)| fact.is_string())
+            .collect(),
+        _ => vec![(name, fact)],
+    })
 }
 
 /// A fact in one line: nested values as `name=value`, lists with commas.

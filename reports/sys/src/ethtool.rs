@@ -1,9 +1,11 @@
-//! What only the driver knows of a network card: its version, firmware, offloads, rings, channels
-//! and interrupt moderation, asked through the ethtool ioctls.
+//! What only the driver knows of a network card: its version, firmware, offloads, rings, channels,
+//! interrupt moderation, statistics, and how it spreads flows over its queues, asked through the
+//! ethtool ioctls.
 //!
 //! Everything here reads; nothing changes a setting. The kernel writes into buffers that this
 //! module owns, so each buffer is at least as large as the most the kernel writes for its command,
-//! and no length that comes back is believed beyond [`MAX_FEATURES`].
+//! and no length that comes back is believed beyond [`MAX_FEATURES`], [`MAX_STATISTICS`] and
+//! [`MAX_RSS`].
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::io;
@@ -12,14 +14,24 @@ use std::os::fd::{AsRawFd, OwnedFd};
 /// The most features that are read of one interface. Linux 6.18 has 64.
 pub const MAX_FEATURES: usize = 512;
 
+/// The most statistics that are read of one interface; the largest cards have some ten thousand.
+pub const MAX_STATISTICS: usize = 32_768;
+
+/// The most entries of an indirection table, and bytes of a hash key, that are read.
+pub const MAX_RSS: usize = 65_536;
+
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
 const GDRVINFO: u32 = 0x03;
 const GCOALESCE: u32 = 0x0e;
 const GRINGPARAM: u32 = 0x10;
 const GSTRINGS: u32 = 0x1b;
+const GSTATS: u32 = 0x1d;
 const GSSET_INFO: u32 = 0x37;
 const GFEATURES: u32 = 0x3a;
 const GCHANNELS: u32 = 0x3c;
+const GRSSH: u32 = 0x46;
+/// The string set that names the statistics.
+const SS_STATS: u32 = 1;
 /// The string set that names the features.
 const SS_FEATURES: u32 = 4;
 /// Bytes of one string of a string set.
@@ -77,6 +89,41 @@ pub struct Coalescing {
     pub adaptive_rx: bool,
     /// Whether the driver adapts the transmit delay to the traffic.
     pub adaptive_tx: bool,
+}
+
+/// How a card spreads flows over its receive queues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rss {
+    /// The hash function.
+    pub function: HashFunction,
+    /// The receive queue of each value of the hash's low bits. Empty where there is no table.
+    pub table: Vec<u32>,
+    /// The hash's key, as the driver tells it.
+    pub key: Vec<u8>,
+}
+
+/// A hash over addresses and ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashFunction {
+    /// Toeplitz, as in Microsoft's receive side scaling.
+    Toeplitz,
+    /// Exclusive or of all bytes.
+    Xor,
+    /// A cyclic redundancy check.
+    Crc32,
+    /// One that the driver does not name, by the kernel's bit for it.
+    Other(u8),
+}
+
+impl HashFunction {
+    fn of_bit(bit: u8) -> Self {
+        match bit {
+            1 => Self::Toeplitz,
+            2 => Self::Xor,
+            4 => Self::Crc32,
+            other => Self::Other(other),
+        }
+    }
 }
 
 /// A socket through which interfaces of this network namespace can be asked.
@@ -168,7 +215,7 @@ impl Ethtool {
     /// # Errors
     /// Whatever the kernel says, or `InvalidData` if it claims more than [`MAX_FEATURES`].
     pub fn features(&self, interface: &str) -> io::Result<Vec<(String, bool)>> {
-        let count = self.feature_count(interface)?;
+        let count = self.set_count(interface, SS_FEATURES, MAX_FEATURES)?;
         let mut names = Strings::new(count);
         self.ask(interface, &mut *names)?;
         let mut bits = Features::new();
@@ -181,29 +228,80 @@ impl Ethtool {
             .collect())
     }
 
-    /// How many features have a name, checked against the buffers that will hold them.
-    fn feature_count(&self, interface: &str) -> io::Result<usize> {
+    /// Every statistic that the driver keeps, by its own name, in its own order.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` where the driver keeps none, or `InvalidData` if it claims more than
+    /// [`MAX_STATISTICS`].
+    pub fn statistics(&self, interface: &str) -> io::Result<Vec<(String, u64)>> {
+        let count = self.set_count(interface, SS_STATS, MAX_STATISTICS)?;
+        if count == 0 {
+            return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+        }
+        let mut names = Names::new(SS_STATS, count);
+        self.ask_at(interface, &mut names)?;
+        let mut values = Values::new(count);
+        self.ask_at(interface, &mut values)?;
+        let named = names.iter().zip(values.iter());
+        Ok(named.filter(|(name, _)| !name.is_empty()).collect())
+    }
+
+    /// How received flows are spread over the queues.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` where the interface does not spread by a hash, or `InvalidData` if it claims a
+    /// table or key larger than [`MAX_RSS`].
+    pub fn rss(&self, interface: &str) -> io::Result<Rss> {
+        let mut sizes = RssBuffer::new(0, 0);
+        self.ask_at(interface, &mut sizes)?;
+        let (table, key) = (sizes.0[2] as usize, sizes.0[3] as usize);
+        if table > MAX_RSS || key > MAX_RSS {
+            return Err(claims(
+                table.max(key),
+                "table entries or key bytes",
+                MAX_RSS,
+            ));
+        }
+        let mut buffer = RssBuffer::new(table, key);
+        self.ask_at(interface, &mut buffer)?;
+        Ok(buffer.rss(table, key))
+    }
+
+    /// How many strings a set has, checked against the buffers that will hold them.
+    fn set_count(&self, interface: &str, set: u32, most: usize) -> io::Result<usize> {
         let mut info = SsetInfo {
             cmd: GSSET_INFO,
             reserved: 0,
-            sset_mask: 1 << SS_FEATURES,
+            sset_mask: 1 << set,
             count: 0,
         };
         self.ask(interface, &mut info)?;
         let count = if info.sset_mask == 0 { 0 } else { info.count };
-        usize::try_from(count)
-            .ok()
-            .filter(|&count| count <= MAX_FEATURES)
-            .ok_or_else(|| {
-                io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("the kernel claims {count} features, more than {MAX_FEATURES}"),
-                )
-            })
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        if count > most {
+            return Err(claims(count, "strings in a set", most));
+        }
+        Ok(count)
+    }
+
+    /// [`Ethtool::ask`] for a request whose length is known at run time.
+    fn ask_at<T: SizedRequest>(&self, interface: &str, request: &mut T) -> io::Result<()> {
+        // SAFETY: by that trait's contract the pointer leads to as much as the kernel writes.
+        unsafe { self.ask_pointer(interface, request.pointer()) }
     }
 
     /// Runs one command: the kernel reads its number from the request and fills in the rest.
     fn ask<T: Request>(&self, interface: &str, request: &mut T) -> io::Result<()> {
+        // SAFETY: by that trait's contract the request is as large as the most the kernel writes.
+        unsafe { self.ask_pointer(interface, std::ptr::from_mut(request).cast()) }
+    }
+
+    /// Runs the command whose number `request` starts with.
+    ///
+    /// # Safety
+    /// `request` points to a structure of that command, as large as the kernel reads and writes for
+    /// it, that lives beyond this call.
+    unsafe fn ask_pointer(&self, interface: &str, request: *mut libc::c_char) -> io::Result<()> {
         let name = interface.as_bytes();
         if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains(&0) {
             return Err(io::Error::new(
@@ -217,13 +315,10 @@ impl Ethtool {
         }
         let mut ifreq = libc::ifreq {
             ifr_name,
-            ifr_ifru: libc::__c_anonymous_ifr_ifru {
-                ifru_data: std::ptr::from_mut(request).cast(),
-            },
+            ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: request },
         };
-        // SAFETY: the socket is open; `ifreq` is a whole ifreq with a terminated name; its data
-        // points to a `Request`, which by that trait's contract is as large as the kernel writes
-        // for the command in its first word, and lives beyond this call.
+        // SAFETY: the socket is open; `ifreq` is a whole ifreq with a terminated name; that its data
+        // is large enough and lives is this function's own condition.
         let result =
             unsafe { libc::ioctl(self.socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut ifreq) };
         if result < 0 {
@@ -239,6 +334,113 @@ impl Ethtool {
 /// The type is `repr(C)`, starts with the command's number, is valid for any bytes, and is at
 /// least as large as the most the kernel reads or writes for that command.
 unsafe trait Request {}
+
+/// A buffer for one ethtool command whose length is known at run time.
+///
+/// # Safety
+/// [`SizedRequest::pointer`] leads to memory of the value itself that starts with the command's
+/// number and holds the most that the kernel reads or writes for that command.
+unsafe trait SizedRequest {
+    fn pointer(&mut self) -> *mut libc::c_char;
+}
+
+/// How much larger a buffer for strings and statistics is than the driver's count: some drivers
+/// write as many as they have at the moment, and queues may be added between count and reading.
+const RESERVE: usize = 2;
+
+/// `struct ethtool_gstrings`: three words, then the strings.
+struct Names {
+    words: Vec<u32>,
+    count: usize,
+}
+
+impl Names {
+    const HEADER: usize = 3;
+    const STRING_WORDS: usize = STRING_BYTES / 4;
+
+    fn new(set: u32, count: usize) -> Self {
+        let mut words =
+            vec![0; Self::HEADER + (count + MAX_STATISTICS) * RESERVE * Self::STRING_WORDS];
+        words[..Self::HEADER].copy_from_slice(&[GSTRINGS, set, count as u32]);
+        Self { words, count }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = String> {
+        let strings = self.words[Self::HEADER..].chunks_exact(Self::STRING_WORDS);
+        strings.take(self.count).map(|words| {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            text(&bytes)
+        })
+    }
+}
+
+// SAFETY: the kernel writes as many strings as the set holds at that moment. The buffer holds twice
+// what the set held a moment ago and twice MAX_STATISTICS more, which no set grows by in between.
+unsafe impl SizedRequest for Names {
+    fn pointer(&mut self) -> *mut libc::c_char {
+        self.words.as_mut_ptr().cast()
+    }
+}
+
+/// `struct ethtool_stats`: two words, which are the first long, then the values.
+struct Values {
+    longs: Vec<u64>,
+    count: usize,
+}
+
+impl Values {
+    fn new(count: usize) -> Self {
+        let mut longs = vec![0; 1 + (count + MAX_STATISTICS) * RESERVE];
+        let mut header = [0; 8];
+        header[..4].copy_from_slice(&GSTATS.to_ne_bytes());
+        header[4..].copy_from_slice(&(count as u32).to_ne_bytes());
+        longs[0] = u64::from_ne_bytes(header);
+        Self { longs, count }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u64> {
+        self.longs[1..].iter().copied().take(self.count)
+    }
+}
+
+// SAFETY: the kernel writes as many values as the driver keeps at that moment. The buffer holds
+// twice what it kept a moment ago and twice MAX_STATISTICS more.
+unsafe impl SizedRequest for Values {
+    fn pointer(&mut self) -> *mut libc::c_char {
+        self.longs.as_mut_ptr().cast()
+    }
+}
+
+/// `struct ethtool_rxfh`: six words, then the table, then the key's bytes.
+struct RssBuffer(Vec<u32>);
+
+impl RssBuffer {
+    const HEADER: usize = 6;
+
+    fn new(table: usize, key: usize) -> Self {
+        let mut words = vec![0; Self::HEADER + table + key.div_ceil(4)];
+        words[..4].copy_from_slice(&[GRSSH, 0, table as u32, key as u32]);
+        Self(words)
+    }
+
+    fn rss(&self, table: usize, key: usize) -> Rss {
+        let (entries, rest) = self.0[Self::HEADER..].split_at(table);
+        let bytes = rest.iter().flat_map(|word| word.to_ne_bytes());
+        Rss {
+            function: HashFunction::of_bit(self.0[4].to_ne_bytes()[0]),
+            table: entries.to_vec(),
+            key: bytes.take(key).collect(),
+        }
+    }
+}
+
+// SAFETY: the kernel writes no table and key but of the sizes in the header, and refuses sizes that
+// are neither zero nor the device's; the buffer has room for those in its header.
+unsafe impl SizedRequest for RssBuffer {
+    fn pointer(&mut self) -> *mut libc::c_char {
+        self.0.as_mut_ptr().cast()
+    }
+}
 
 /// `struct ethtool_drvinfo`.
 #[repr(C)]
@@ -358,6 +560,14 @@ impl Features {
 // SAFETY: the kernel writes no more blocks than `size` says, and that is how many there are.
 unsafe impl Request for Features {}
 
+/// The kernel's word for a size that no buffer here is made for.
+fn claims(count: usize, what: &str, most: usize) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("the kernel claims {count} {what}, more than {most}"),
+    )
+}
+
 /// A fixed-size C string, up to its end or its first NUL, without what is not UTF-8.
 fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
@@ -396,6 +606,28 @@ mod tests {
         );
         let error = ethtool.features("no-such-nic").expect_err("no interface");
         assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
+    }
+
+    #[test]
+    fn interfaces_without_statistics_or_hash_say_so() {
+        let ethtool = Ethtool::open().expect("a datagram socket");
+        let error = ethtool.statistics("lo").expect_err("lo keeps none");
+        assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP), "{error}");
+        let error = ethtool.rss("lo").expect_err("lo spreads nothing");
+        assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP), "{error}");
+    }
+
+    #[test]
+    fn a_table_and_its_key_are_read_from_where_they_stand() {
+        let mut buffer = RssBuffer::new(3, 5);
+        assert_eq!(buffer.0.len(), 6 + 3 + 2);
+        buffer.0[4] = u32::from_ne_bytes([1, 0, 0, 0]);
+        buffer.0[6..9].copy_from_slice(&[4, 5, 6]);
+        buffer.0[9] = u32::from_ne_bytes([7, 8, 9, 10]);
+        buffer.0[10] = u32::from_ne_bytes([11, 0, 0, 0]);
+        let rss = buffer.rss(3, 5);
+        assert_eq!(rss.function, HashFunction::Toeplitz);
+        assert_eq!((rss.table, rss.key), (vec![4, 5, 6], vec![7, 8, 9, 10, 11]));
     }
 
     #[test]

@@ -1,10 +1,20 @@
-//! Every `unsafe` line that the `reports` library rests on.
+//! Every `unsafe` line that the `reports` library and `net-bench` rest on.
 //!
-//! `reports` forbids unsafe code, because it parses what strangers wrote. Two things it needs have
-//! no safe interface: the processor's cycle counter, which the timed loops read once per
-//! operation, and the ethtool ioctls, which alone know a network card's firmware and offloads.
+//! Both forbid unsafe code, because they parse what strangers wrote. What they need without a safe
+//! interface is here: the processor's cycle counter, which the timed loops read once per operation;
+//! the ethtool ioctls, which alone know a network card's firmware, statistics and queues; the socket
+//! options that no crate knows; what the kernel tells of a connection; the choice among sockets that
+//! share a port; batches of datagrams whose headers are laid out once; and transfers inside the
+//! kernel.
 
 mod cycles;
 pub mod ethtool;
+pub mod mmsg;
+pub mod reuseport;
+pub mod socket_state;
+pub mod sockopt;
+mod tcp_info;
+pub mod transfer;
 
 pub use cycles::cycles;
+pub use tcp_info::TcpInfo;

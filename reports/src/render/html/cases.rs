@@ -9,7 +9,7 @@ use crate::render::terminal::{self, Style};
 use crate::render::units::human_fact;
 use crate::summary::{CaseSummary, Listed, MetricSummary, listed};
 use maud::{Markup, PreEscaped, html};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap};
 
 /// How the cases of a page are drawn.
@@ -289,10 +289,18 @@ fn details(case: &CaseSummary, look: &Look) -> Markup {
             }
             @if !case.facts.is_empty() {
                 p { strong { "What was really used" } " (last run)" }
-                pre { (terminal::environment(&Value::Object(case.facts.clone()), &Style::PLAIN)) }
+                pre { (terminal::environment(&shown_facts(&case.facts), &Style::PLAIN)) }
             }
         }
     }
+}
+
+/// The facts that are written out, as one value.
+fn shown_facts(facts: &Map<String, Value>) -> Value {
+    let shown = terminal::shown_facts(facts);
+    shown
+        .map(|(name, fact)| (name.clone(), fact.clone()))
+        .collect()
 }
 
 /// A JSON value without the quotes of a string.

@@ -1,0 +1,64 @@
+//! The data side of a test: flows that stand from its beginning to its end, or a door through which
+//! connections come and go.
+
+use super::socket::SocketFlow;
+use socket2::{SockAddr, Socket};
+use std::net::{IpAddr, Shutdown};
+
+/// Where connections are made during a test.
+#[derive(Debug)]
+pub enum Door {
+    /// The server's end.
+    Listener {
+        /// What listens.
+        socket: Socket,
+        /// From where connections are taken in; from everywhere, where the client's address for
+        /// data is not known.
+        guest: Option<IpAddr>,
+    },
+    /// The client's end: the address that it connects to.
+    Server(SockAddr),
+}
+
+/// All that a side's threads send and receive on.
+#[derive(Debug)]
+pub struct Connections {
+    /// The flows that stand, in the order of their numbers.
+    pub flows: Vec<SocketFlow>,
+    /// The door, of tests that have one.
+    pub door: Option<Door>,
+}
+
+impl Connections {
+    /// Ends everything at once, so that whoever waits wakes up with an error or an end.
+    pub fn cut(&self) {
+        self.flows.iter().for_each(SocketFlow::cut);
+        self.close_door();
+    }
+
+    /// Ends what the peer cannot end: receiving of datagrams, and the door.
+    pub fn hang_up(&self) {
+        self.flows.iter().for_each(SocketFlow::hang_up);
+        self.close_door();
+    }
+
+    fn close_door(&self) {
+        if let Some(Door::Listener { socket, .. }) = &self.door {
+            // A listener that is shut down wakes whoever waits for connections, with an error.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// The other end, as messages call it.
+    #[must_use]
+    pub fn peer(&self) -> String {
+        match (&self.door, self.flows.first()) {
+            (Some(Door::Server(address)), _) => super::rendezvous::place(address),
+            (Some(Door::Listener { guest, .. }), _) => {
+                guest.map_or_else(|| "the client".to_owned(), |guest| guest.to_string())
+            }
+            (None, Some(flow)) => flow.peer().to_owned(),
+            (None, None) => "nobody".to_owned(),
+        }
+    }
+}
