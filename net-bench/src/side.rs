@@ -41,6 +41,7 @@ pub struct Part {
     pub role: Role,
     /// What the harness measured.
     pub totals: Totals,
+    observed: Box<Observed>,
     /// Payload bytes of each flow, warm-up included.
     pub flow_bytes: Vec<u64>,
     buffer_bytes: Option<Fact<f64>>,
@@ -49,7 +50,6 @@ pub struct Part {
     datagrams: Option<Datagrams>,
     schedule: Option<Schedule>,
     zerocopy: Option<ZeroCopy>,
-    observed: Box<Observed>,
 }
 
 /// A role of one end, with the connections and threads that it has.
@@ -215,6 +215,7 @@ impl Stage<'_> {
         Ok(Part {
             role,
             totals,
+            observed,
             flow_bytes: self.shared.flow_bytes(),
             buffer_bytes: first.map(|flow| match role {
                 Role::Request | Role::Send => flow.send_buffer_bytes(),
@@ -225,7 +226,6 @@ impl Stage<'_> {
             datagrams: findings.datagrams,
             schedule: findings.schedule,
             zerocopy: findings.zerocopy,
-            observed,
         })
     }
 
@@ -435,6 +435,7 @@ impl Part {
             elapsed_s: totals.elapsed_s,
             cpu_s: totals.cpu.user_s + totals.cpu.system_s,
             verified: totals.verified.clone(),
+            observed: Some(self.observed.clone()),
             flags,
             intervals: totals
                 .intervals
@@ -449,7 +450,6 @@ impl Part {
             datagrams: self.datagrams,
             schedule: self.schedule,
             zerocopy: self.zerocopy,
-            observed: Some(self.observed.clone()),
         }
     }
 }

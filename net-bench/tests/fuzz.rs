@@ -102,6 +102,7 @@ fn replies() -> Vec<Reply> {
         elapsed_s: 1.0,
         cpu_s: 0.5,
         verified: "3 reads".to_owned(),
+        observed: Some(Box::new(observed())),
         flags: Vec::new(),
         intervals: Vec::new(),
         flow_bytes: vec![4, 5],
@@ -111,7 +112,6 @@ fn replies() -> Vec<Reply> {
         datagrams: Some(Datagrams::default()),
         schedule: Some(Schedule::default()),
         zerocopy: Some(ZeroCopy::default()),
-        observed: Some(Box::new(observed())),
     };
     let ready = Ready {
         data: DataAddress::Port {

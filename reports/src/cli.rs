@@ -46,7 +46,7 @@ fn complain_of_all(faults: &[impl Display]) {
     faults.iter().take(MOST_FAULTS).for_each(complain);
     if let more @ 1.. = faults.len().saturating_sub(MOST_FAULTS) {
         complain(format!(
-            "{more} more cannot be read; `reports validate` finds them in smaller lots"
+            "{more} more cannot be read: `reports validate` names each"
         ));
     }
 }

@@ -102,6 +102,9 @@ pub struct Leg {
     pub cpu_s: f64,
     /// What was proven, in words and numbers.
     pub verified: String,
+    /// What was behind the numbers, where the role had connections to observe.
+    #[serde(default)]
+    pub observed: Option<Box<Observed>>,
     /// What speaks against the numbers.
     pub flags: Vec<Flag>,
     /// The window in slices, at most [`crate::test::MAX_INTERVALS`].
@@ -121,9 +124,6 @@ pub struct Leg {
     pub schedule: Option<Schedule>,
     /// What became of its sends without a copy; of the engine that has such.
     pub zerocopy: Option<ZeroCopy>,
-    /// What was behind the numbers, where the role had connections to observe.
-    #[serde(default)]
-    pub observed: Option<Box<Observed>>,
 }
 
 /// More operations or bytes than any machine moves in a day; sums of them do not overflow.
@@ -197,6 +197,7 @@ mod tests {
             elapsed_s: 1.0,
             cpu_s: 0.0,
             verified: String::new(),
+            observed: None,
             flags: Vec::new(),
             intervals: Vec::new(),
             flow_bytes: vec![1],
@@ -206,7 +207,6 @@ mod tests {
             datagrams: None,
             schedule: None,
             zerocopy: None,
-            observed: None,
         };
         assert_eq!(leg.check(), Ok(()));
         type Spoil = fn(&mut Leg);

@@ -97,6 +97,11 @@ fn mismatch(comparison: &Comparison) -> Markup {
                 a href="#differences" { "What differs" } "."
             }
         }
+        @if let Some(reason) = &comparison.unknown_environment {
+            p .verdict.doubtful {
+                strong { "The environments are unknown" } " on both sides, so they may differ: " (reason)
+            }
+        }
         @let missing = [("A", &comparison.a), ("B", &comparison.b)];
         @for (name, group) in missing {
             @if !group.cases_of_its_own.is_empty() {

@@ -23,7 +23,10 @@ fn between_sides(comparison: &Comparison) -> Markup {
     html! {
         h3 id="differences" { "What differs between A and B" }
         @if comparison.environment.is_empty() && own.is_empty() {
-            p { "Nothing that was recorded." }
+            p { @match &comparison.unknown_environment {
+                Some(reason) => { "Nobody knows: " (reason) }
+                None => { "Nothing that was recorded." }
+            } }
         } @else {
             div .scroll tabindex="0" { table {
                 thead { tr {

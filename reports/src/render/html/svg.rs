@@ -6,7 +6,7 @@ use maud::{Markup, html};
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 260.0;
 /// Room for labels: left, right, top, bottom.
-const MARGIN: (f64, f64, f64, f64) = (82.0, 28.0, 10.0, 44.0);
+const MARGIN: (f64, f64, f64, f64) = (82.0, 34.0, 10.0, 44.0);
 
 /// How many colours the style sheet has for series.
 pub(super) const COLORS: usize = 6;
