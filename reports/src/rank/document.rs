@@ -31,8 +31,24 @@ impl fmt::Display for DocumentError {
     }
 }
 
+/// Reads a file and parses its text, which is told the file's name.
+pub(super) fn load<T>(
+    path: &Path,
+    parse: fn(&str, &str) -> Result<T, DocumentError>,
+) -> Result<T, DocumentError> {
+    let file = path.display().to_string();
+    match read(path) {
+        Ok(text) => parse(&text, &file),
+        Err(reason) => Err(DocumentError {
+            file,
+            at: String::new(),
+            reason,
+        }),
+    }
+}
+
 /// The text of a file.
-pub(super) fn read(path: &Path) -> Result<String, String> {
+fn read(path: &Path) -> Result<String, String> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| {
         let mut limited = file.take(MAX_BYTES + 1);

@@ -115,15 +115,7 @@ impl InstanceTypes {
     /// # Errors
     /// [`DocumentError`]: the file, the path in it and the reason.
     pub fn load(path: &Path) -> Result<Self, DocumentError> {
-        let file = path.display().to_string();
-        match document::read(path) {
-            Ok(text) => Self::parse(&text, &file),
-            Err(reason) => Err(DocumentError {
-                file,
-                at: String::new(),
-                reason,
-            }),
-        }
+        document::load(path, Self::parse)
     }
 
     /// Reads text; `file` is used in messages only.
