@@ -102,7 +102,9 @@ impl Session {
     pub fn finish_with_hosts(self, hosts: Vec<Host>, mut cases: Vec<Case>) -> Report {
         for case in &mut cases {
             if let Outcome::Measured(measurement) = &mut case.outcome {
-                flag_build_and_clock(&mut measurement.validity);
+                let validity = &mut measurement.validity;
+                flag_build_and_clock(validity);
+                validity.status = validity.of_flags();
             }
         }
         let run = Run {
@@ -433,6 +435,19 @@ mod tests {
         assert_eq!(code(Usage("--size 0".into()).into()), expected(EXIT_USAGE));
         let nested = anyhow::Error::from(model::Unavailable("no io_uring".into())).context("uring");
         assert_eq!(code(nested), expected(EXIT_UNAVAILABLE));
+    }
+
+    #[test]
+    fn a_report_says_what_its_flags_come_to_however_they_came_there() {
+        let mut report = crate::fixtures::report(&[("rr", 1.0)]);
+        let validity = &mut crate::fixtures::measurement_mut(&mut report, 0).validity;
+        validity.flags.push(model::Flag {
+            code: "interrupted".to_owned(),
+            severity: Severity::Invalid,
+            evidence: "by SIGINT".to_owned(),
+        });
+        let report = Session::stand_in("test", now()).finish(report.cases);
+        assert_eq!(model::check(&report), Ok(()));
     }
 
     #[test]

@@ -21,7 +21,9 @@ pub fn of(
     read_back: Option<ReadBack>,
 ) -> Measurement {
     let mut validity = totals.validity.clone();
-    validity.flags.extend(target.validity.flags.iter().cloned());
+    for flag in &target.validity.flags {
+        validity.flag(flag.severity, &flag.code, flag.evidence.as_str());
+    }
     flag_cpu(&totals, &mut validity);
     let mut histograms = vec![histogram_record("lat_ns", &totals.latencies)];
     let extra = totals.extra.iter();

@@ -35,12 +35,11 @@ fn check_measurement(measurement: &Measurement, hosts: usize) -> Result<(), Stri
         return Err("verified: empty, but a measured case verified something".to_owned());
     }
     let validity = &measurement.validity;
-    let expected = validity.flags.iter().map(|flag| flag.severity.into()).max();
-    if validity.status != expected.unwrap_or_default() {
+    let expected = validity.of_flags();
+    if validity.status != expected {
         return Err(format!(
-            "validity.status: {:?} stands there, the flags come to {:?}",
+            "validity.status: {:?} stands there, the flags come to {expected:?}",
             validity.status,
-            expected.unwrap_or_default()
         ));
     }
     let mut keys: Vec<String> = measurement.metrics.iter().map(super::Metric::key).collect();

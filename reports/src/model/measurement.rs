@@ -364,6 +364,12 @@ impl Validity {
         });
     }
 
+    /// What the flags come to, whoever put them there.
+    #[must_use]
+    pub fn of_flags(&self) -> ValidityStatus {
+        self.worst().map(Into::into).unwrap_or_default()
+    }
+
     /// The worst severity among the flags.
     #[must_use]
     pub fn worst(&self) -> Option<Severity> {
