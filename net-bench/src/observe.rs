@@ -43,6 +43,8 @@ pub struct Observed {
     pub flows: Fact<FlowsSeen>,
     /// This side's own threads.
     pub threads: ThreadUse,
+    /// The CPU on which each of them ran and nowhere else, where they were pinned.
+    pub thread_cpus: Fact<Vec<u32>>,
     /// The machine's cores.
     pub cores: Fact<Vec<CoreUse>>,
     /// The device of the route.
@@ -138,6 +140,7 @@ impl<'a> Watch<'a> {
                 Err(reason) => Fact::unavailable(reason),
             },
             threads: ThreadUse::of(totals),
+            thread_cpus: Fact::unavailable("nobody told where the threads run"),
             cores: cpu::between(&state.cores, &cores_after),
             device,
             counters,

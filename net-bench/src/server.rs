@@ -358,8 +358,9 @@ impl Server {
             host: self.options.host.clone(),
         })))?;
         let connections = rendezvous::gather(listener, test, &token, channel)?;
+        let seats = side::seats(test, End::Server, &connections)?;
         channel.send(&Reply::Go)?;
-        self.run(channel, test, &connections)
+        self.run(channel, test, &connections, &seats)
     }
 
     /// The server's part, with an ear for the client.
@@ -368,6 +369,7 @@ impl Server {
         channel: &mut Channel,
         test: &Test,
         connections: &Connections,
+        seats: &[Option<u32>],
     ) -> anyhow::Result<Reply> {
         let vitals = Vitals::new(test.lanes() as usize);
         let patient = Patient {
@@ -380,7 +382,7 @@ impl Server {
         let begun = Instant::now();
         let mut told_stop = false;
         let mut told_end = !patient.ends_by_word;
-        let work = || side::run(test, End::Server, connections, &vitals, &Silent);
+        let work = || side::run(test, End::Server, connections, seats, &vitals, &Silent);
         let parts = attend(channel, &patient, work, |channel, turn| {
             if turn == Turn::Quiet {
                 if self.ending.load(Ordering::Relaxed) && !told_stop {

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// Take part in this test.
-    Test(Test),
+    Test(Box<Test>),
     /// Stop sending: the client was told to end early.
     Stop,
     /// The client starts no more traffic; of transports that cannot say it themselves.
@@ -179,6 +179,7 @@ mod tests {
             busy_poll: false,
             socket: SocketOptions::default(),
             arrival: None,
+            placement: Default::default(),
             flows: 2,
             threads: 2,
             duration_s: 1.0,
@@ -225,10 +226,10 @@ mod tests {
 
     #[test]
     fn messages_of_other_shapes_are_not_messages() {
-        let text = serde_json::to_string(&Request::Test(test())).expect("it serialises");
+        let text = serde_json::to_string(&Request::Test(Box::new(test()))).expect("it serialises");
         assert_eq!(
             serde_json::from_str::<Request>(&text).expect("it comes back"),
-            Request::Test(test())
+            Request::Test(Box::new(test()))
         );
         let extra = text.replacen("{\"test\":{", "{\"test\":{\"sudo\":true,", 1);
         for bad in [

@@ -16,9 +16,11 @@
 use super::{PREAMBLE_BYTES, RENDEZVOUS_TIMEOUT, Token, did_not_come, flow_of, place, preamble};
 use crate::control::Channel;
 use crate::control::handshake::NAME;
+use crate::place::pin::Pin;
 use crate::test::Test;
 use crate::transport::socket::SocketFlow;
 use anyhow::Context;
+use bench_sys::socket_state::incoming_cpu;
 use hmac::{Hmac, KeyInit, Mac};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sha2::Sha256;
@@ -101,7 +103,31 @@ pub(super) fn gather(
     }
     let ours = listener.local_addr()?;
     let peers = peers.into_iter().flatten();
-    peers.map(|peer| flow(test, &ours, &peer.into())).collect()
+    let flows = peers.map(|peer| flow(test, &ours, &peer.into()));
+    let flows: Vec<SocketFlow> = flows.collect::<anyhow::Result<_>>()?;
+    if matches!(test.placement.server, Pin::RxQueue { .. }) {
+        learn_queues(&flows, deadline)?;
+    }
+    Ok(flows)
+}
+
+/// Waits until a datagram has come in on every flow, which tells the flow's receive queue: the
+/// client repeats its calls until it hears that the test goes.
+fn learn_queues(flows: &[SocketFlow], deadline: Instant) -> anyhow::Result<()> {
+    for flow in flows {
+        while incoming_cpu(flow.socket())?.is_none() {
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "nothing came in from {} that would tell its receive queue; name CPUs in place of \
+                 --pin rx-queue",
+                flow.peer()
+            );
+            std::thread::sleep(REPEAT / 10);
+        }
+    }
+    flows
+        .iter()
+        .try_for_each(|flow| Ok(forget_strangers(flow.socket())?))
 }
 
 /// A socket of the server for one proven address.

@@ -184,6 +184,7 @@ mod tests {
             busy_poll: false,
             socket: SocketOptions::default(),
             arrival: None,
+            placement: Default::default(),
             flows,
             threads: 1,
             duration_s: 1.0,
