@@ -80,6 +80,8 @@ pub struct Finished {
     pub parts: Vec<Part>,
     /// The server's side.
     pub legs: Vec<Leg>,
+    /// The receive queue of the server's device that each flow was led to; empty where none was.
+    pub queues: Vec<u32>,
     /// What the server's machine is like, if it is another process's.
     pub host: Option<Host>,
 }
@@ -186,7 +188,13 @@ fn take_part(
         Reply::Ready(ready) => ready,
         other => anyhow::bail!(unexpected(other)),
     };
-    let connections = rendezvous::connect(test, channel, &ready.data, &ready.token)?;
+    let connections = rendezvous::connect(
+        test,
+        channel,
+        &ready.data,
+        &ready.token,
+        ready.steering.as_ref(),
+    )?;
     let seats = side::seats(test, End::Client, &connections)?;
     match channel.receive(RENDEZVOUS_TIMEOUT)? {
         Reply::Go => {}
@@ -211,6 +219,7 @@ fn take_part(
     Ok(Finished {
         parts,
         legs,
+        queues: connections.queues,
         host: ready.host,
     })
 }

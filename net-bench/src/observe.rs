@@ -10,6 +10,7 @@
 pub mod cpu;
 pub mod device;
 pub mod flow;
+pub mod landing;
 mod netlink;
 pub mod opening;
 mod protocols;

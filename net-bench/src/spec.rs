@@ -4,6 +4,7 @@ use crate::client::{Family, Place};
 use crate::control::Key;
 use crate::place::Placement;
 use crate::place::pin::Pin;
+use crate::place::ports::Queues;
 use crate::size;
 use crate::test::{
     Arrival, Direction, Engine, MAX_SECONDS, MAX_THREADS, Process, Receive, Shape, SocketOptions,
@@ -231,6 +232,11 @@ struct PinArgs {
     /// The same for the server's threads alone [default: as --pin]
     #[arg(long, value_name = "WHERE")]
     server_pin: Option<Pin>,
+    /// Receive queues of the server's device that flows are led to in turn, by source ports chosen
+    /// from the device's hash key and indirection table: all, or a list such as 0,2 [default: the
+    /// kernel chooses ports]
+    #[arg(long, value_name = "QUEUES")]
+    queues: Option<Queues>,
 }
 
 impl PinArgs {
@@ -238,6 +244,7 @@ impl PinArgs {
         Placement {
             server: self.server_pin.unwrap_or_else(|| self.pin.clone()),
             client: self.pin,
+            queues: self.queues,
         }
     }
 }
@@ -519,6 +526,8 @@ struct Params {
     pin: Option<Pin>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server_pin: Option<Pin>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queues: Option<Queues>,
     flows: u32,
     threads: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -638,6 +647,7 @@ impl Serialize for Spec {
             arrival: test.arrival.as_ref().map(|arrival| arrival.process),
             pin: pinned(&test.placement.client),
             server_pin: pinned(&test.placement.server),
+            queues: test.placement.queues.clone(),
             flows: test.flows,
             threads: test.threads,
             duration_s: timed.then_some(test.duration_s),

@@ -411,7 +411,11 @@ impl Test {
     }
 
     fn check_placement(&self) -> Result<(), String> {
-        let Placement { client, server } = &self.placement;
+        let Placement {
+            client,
+            server,
+            queues,
+        } = &self.placement;
         let by_queue = [client, server]
             .iter()
             .any(|pin| matches!(pin, Pin::RxQueue { .. }));
@@ -419,6 +423,14 @@ impl Test {
             return Err(
                 "--pin rx-queue: Unix sockets have no receive queue; name CPUs instead".to_owned(),
             );
+        }
+        let led = queues.is_some();
+        if led && (self.transport == Transport::Unix || self.has_door()) {
+            return Err(format!(
+                "--queues: the flows of {} have no source ports to choose; tcp_rr, udp_rr and \
+                 streams have",
+                self.name()
+            ));
         }
         Ok(())
     }

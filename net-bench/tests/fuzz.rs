@@ -10,6 +10,7 @@ use net_bench::control::{Channel, ControlError, Key};
 use net_bench::observe::Observed;
 use net_bench::place::Placement;
 use net_bench::place::pin::Pin;
+use net_bench::place::ports::Queues;
 use net_bench::test::{
     Arrival, Direction, Engine, Process, Receive, Shape, SocketOptions, Test, Transport,
 };
@@ -58,6 +59,7 @@ fn test() -> Test {
         placement: Placement {
             client: Pin::List(vec![0, 3]),
             server: Pin::RxQueue { offset: 1 },
+            queues: Some(Queues::These(vec![0, 2])),
         },
         arrival: Some(Arrival {
             rate_per_s: 1e4,
@@ -127,6 +129,12 @@ fn replies() -> Vec<Reply> {
         },
         token: [3; 16],
         host: Some(reports::host::fingerprint()),
+        steering: Some(
+            serde_json::from_value(serde_json::json!({
+                "table": [0, 1, 2, 3], "key": vec![7; 40], "seed": 0
+            }))
+            .unwrap(),
+        ),
     };
     vec![
         Reply::Go,

@@ -5,9 +5,16 @@ mod common;
 
 use common::two_hosts::{B, TwoHosts};
 use common::{Server, failure, measurement, net_bench, report, run, stderr};
+use net_bench::control::message::{Ready, Reply, Request};
+use net_bench::control::{Channel, Key};
+use net_bench::observe::queues::Steering;
 use net_bench::place::pin::allowed_cpus;
+use net_bench::test::Transport;
+use net_bench::transport::rendezvous::DataAddress;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::net::{TcpListener, UdpSocket};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -153,6 +160,130 @@ fn threads_of_flows_take_cpus_of_their_own_between_two_hosts() {
                 assert_eq!(distinct.len(), threads, "{case} {side} {pin}: {cpus:?}");
                 assert!(distinct.is_subset(&allowed), "{case} {side}: {cpus:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn queues_of_a_device_without_a_table_are_refused_with_the_reason() {
+    let refused = |output: &Output| {
+        let failed = failure(output);
+        for word in ["--queues 0,2", "no indirection table", "--pin rx-queue"] {
+            assert!(failed.contains(word), "no {word:?} in {failed}");
+        }
+    };
+    for case in ["tcp_rr", "udp_stream"] {
+        let arguments = [case, "-n", "5", "--queues", "0,2", "--json"];
+        refused(&run(&arguments));
+        // Veth has queues, and its kernel hashes by a secret.
+        match TwoHosts::new(4) {
+            Err(reason) => println!("SKIPPED --queues between two hosts: {reason}"),
+            Ok(hosts) => {
+                let server = hosts.server();
+                let mut client = hosts.a.net_bench(&arguments);
+                client.args(["-c", B, "-p", &server.port()]);
+                refused(&client.output().unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn queues_are_refused_by_a_server_whose_data_goes_apart() {
+    let server = Server::start(&["--control-addr", "127.0.0.1", "--bind", "127.0.0.2"]);
+    let port = server.port();
+    let to = ["-c", "127.0.0.1", "-p", &port, "--json"];
+    let output = run(&[&["tcp_rr", "-n", "5", "--queues", "all"], &to[..]].concat());
+    let failed = failure(&output);
+    assert!(failed.contains("--control-addr"), "{failed}");
+}
+
+/// A device with four queues, as a server would tell of it.
+fn four_queues() -> Steering {
+    let table: Vec<u32> = (0..128).map(|entry| entry % 4).collect();
+    let key: Vec<u8> = (0..40)
+        .map(|byte: u8| byte.wrapping_mul(37) ^ 0x5a)
+        .collect();
+    serde_json::from_value(json!({"table": table, "key": key, "seed": 0})).unwrap()
+}
+
+/// Plays a server up to where flows come in, and returns the queue that each flow's packets hash to
+/// by its number, as seen from their real source ports.
+fn queues_of_flows(control: &TcpListener, transport: Transport) -> Vec<u32> {
+    let (stream, _) = control.accept().unwrap();
+    let mut channel = Channel::accept(stream, &Key::EMPTY).unwrap();
+    let Request::Test(test) = channel.receive(Duration::from_secs(10)).unwrap() else {
+        panic!("a test was to come");
+    };
+    let streams = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = streams.local_addr().unwrap();
+    let datagrams = UdpSocket::bind(address).unwrap();
+    let ready = Ready {
+        data: DataAddress::Port {
+            ip: None,
+            port: address.port(),
+        },
+        token: [7; 16],
+        host: None,
+        steering: Some(four_queues()),
+    };
+    channel.send(&Reply::Ready(Box::new(ready))).unwrap();
+    let mut queues = BTreeMap::new();
+    while queues.len() < test.connections() as usize {
+        let mut said = [0; 128];
+        let (length, peer) = if transport == Transport::Udp {
+            datagrams.recv_from(&mut said).unwrap()
+        } else {
+            let (mut flow, peer) = streams.accept().unwrap();
+            flow.read_exact(&mut said[..20]).unwrap();
+            (20, peer)
+        };
+        // The flow's number follows the token.
+        let at = said[..length]
+            .windows(16)
+            .position(|bytes| bytes == [7; 16]);
+        let number: [u8; 4] = said[at.unwrap() + 16..][..4].try_into().unwrap();
+        let queue = four_queues().queue(peer, address).unwrap();
+        queues.insert(u32::from_be_bytes(number), queue);
+    }
+    let error = "all were seen".to_owned();
+    channel.send(&Reply::Failed { error }).unwrap();
+    queues.into_values().collect()
+}
+
+#[test]
+fn flows_come_from_ports_that_lead_to_the_queues() {
+    for (case, transport) in [("tcp_rr", Transport::Tcp), ("udp_rr", Transport::Udp)] {
+        for (queues, expected) in [("all", [0, 1, 2, 3, 0, 1]), ("3,1", [3, 1, 3, 1, 3, 1])] {
+            let control = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = control.local_addr().unwrap().port().to_string();
+            let arguments = [case, "-n", "1", "-P", "6", "--queues", queues, "--json"];
+            let mut client = net_bench(&arguments);
+            client.args(["-c", "127.0.0.1", "-p", &port]);
+            let client = std::thread::spawn(move || client.output().unwrap());
+            let seen = queues_of_flows(&control, transport);
+            assert_eq!(seen, expected, "{case} --queues {queues}");
+            let failed = failure(&client.join().unwrap());
+            assert!(failed.contains("all were seen"), "{failed}");
+        }
+        let control = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = control.local_addr().unwrap().port().to_string();
+        let mut client = net_bench(&[case, "-n", "1", "--queues", "4", "--json"]);
+        client.args(["-c", "127.0.0.1", "-p", &port]);
+        // The client hangs up before it makes a flow.
+        let client = std::thread::spawn(move || client.output().unwrap());
+        let mut channel = Channel::accept(control.accept().unwrap().0, &Key::EMPTY).unwrap();
+        channel.receive::<Request>(Duration::from_secs(10)).unwrap();
+        let ready = Ready {
+            data: DataAddress::Port { ip: None, port: 1 },
+            token: [7; 16],
+            host: None,
+            steering: Some(four_queues()),
+        };
+        channel.send(&Reply::Ready(Box::new(ready))).unwrap();
+        let failed = failure(&client.join().unwrap());
+        for word in ["--queues 4", "queue 4 is in no entry", "[0, 1, 2, 3]"] {
+            assert!(failed.contains(word), "no {word:?} in {failed}");
         }
     }
 }

@@ -26,6 +26,12 @@ fn impossible_values_are_refused_by_name() {
             &["udp_rr", "--server-pin", "1024"],
             &["--server-pin", "1023"],
         ),
+        (&["tcp_rr", "--queues", "none"], &["--queues", "all"]),
+        (
+            &["tcp_crr", "--queues", "all"],
+            &["--queues", "tcp_crr", "source ports"],
+        ),
+        (&["unix_rr", "--queues", "0"], &["--queues", "unix_rr"]),
         (
             &["unix_rr", "--pin", "rx-queue"],
             &["--pin rx-queue", "name CPUs"],

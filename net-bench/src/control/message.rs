@@ -7,6 +7,7 @@
 //! the server may send [`Reply::Failed`], which is its last word.
 
 use crate::observe::Observed;
+use crate::observe::queues::Steering;
 use crate::test::Test;
 use crate::transport::rendezvous::{DataAddress, Token};
 use crate::workload::open_rr::Schedule;
@@ -59,6 +60,8 @@ pub struct Ready {
     pub token: Token,
     /// What the server's machine is like; absent where it is the client's own.
     pub host: Option<Host>,
+    /// How the server's device chooses receive queues, where the test wants to know.
+    pub steering: Option<Steering>,
 }
 
 /// What a thread of one side does with its flows.

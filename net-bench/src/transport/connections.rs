@@ -27,6 +27,8 @@ pub struct Connections {
     pub flows: Vec<SocketFlow>,
     /// The door, of tests that have one.
     pub door: Option<Door>,
+    /// The receive queue of the server's device that each flow was led to; empty where none was.
+    pub queues: Vec<u32>,
 }
 
 impl Connections {

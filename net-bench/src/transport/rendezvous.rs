@@ -12,6 +12,8 @@ use super::connections::{Connections, Door};
 use super::options;
 use super::socket::SocketFlow;
 use crate::control::Channel;
+use crate::observe::queues::Steering;
+use crate::place::ports::{self, Landing};
 use crate::test::{Test, Transport};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -158,7 +160,8 @@ pub fn flow_of(bytes: &[u8; PREAMBLE_BYTES], token: &Token, count: u32) -> Optio
     (difference == 0 && index < count).then_some(index)
 }
 
-/// Makes all connections of a test with the server at the other end of the control channel.
+/// Makes all connections of a test with the server at the other end of the control channel, whose
+/// device chooses receive queues by `steering`, where that matters.
 ///
 /// # Errors
 /// One of them cannot be made: which, and what the kernel says.
@@ -167,20 +170,61 @@ pub fn connect(
     control: &Channel,
     data: &DataAddress,
     token: &Token,
+    steering: Option<&Steering>,
 ) -> anyhow::Result<Connections> {
     let address = data_address(test.transport, control.peer(), data)?;
+    let landings = landings(test, control, &address, steering)?;
     let flows = match test.transport {
-        Transport::Udp => datagram::connect(test, &address, token, control),
-        Transport::Tcp | Transport::Unix => connect_streams(test, &address, token),
+        Transport::Udp => datagram::connect(test, &address, token, control, &landings),
+        Transport::Tcp | Transport::Unix => connect_streams(test, &address, token, &landings),
     }?;
     let door = test.has_door().then(|| Door::Server(address));
-    Ok(Connections { flows, door })
+    let queues = landings.iter().map(|landing| landing.queue).collect();
+    Ok(Connections {
+        flows,
+        door,
+        queues,
+    })
+}
+
+/// Where the flows are to come from, of a test that leads them to receive queues.
+fn landings(
+    test: &Test,
+    control: &Channel,
+    address: &SockAddr,
+    steering: Option<&Steering>,
+) -> anyhow::Result<Vec<Landing>> {
+    let Some(queues) = &test.placement.queues else {
+        return Ok(Vec::new());
+    };
+    let steering = steering.context("the server does not tell how its device chooses queues")?;
+    let server = address.as_socket().context("the server has no port")?;
+    let kind = match test.transport {
+        Transport::Udp => Type::DGRAM,
+        Transport::Tcp | Transport::Unix => Type::STREAM,
+    };
+    let ends = (control.local()?, server);
+    let count = test.connections() as usize;
+    ports::landings(queues, steering, kind, ends, count).with_context(|| {
+        format!("--queues {queues}: no source ports for the server's device; name other queues")
+    })
+}
+
+/// Gives a client's socket the address that its flow is to come from.
+fn come_from(socket: &Socket, landing: Option<&Landing>) -> anyhow::Result<()> {
+    let Some(Landing { source, .. }) = landing else {
+        return Ok(());
+    };
+    socket.bind(&(*source).into()).with_context(|| {
+        format!("cannot send from {source}, which was free a moment ago; try again")
+    })
 }
 
 fn connect_streams(
     test: &Test,
     address: &SockAddr,
     token: &Token,
+    landings: &[Landing],
 ) -> anyhow::Result<Vec<SocketFlow>> {
     let count = test.connections();
     let remedy = match test.transport {
@@ -189,7 +233,8 @@ fn connect_streams(
     };
     (0..count)
         .map(|index| {
-            stream::connect(test, address, token, index).with_context(|| {
+            let landing = landings.get(index as usize);
+            stream::connect(test, address, (token, index), landing).with_context(|| {
                 format!(
                     "cannot make data connection {} of {count} to {} ({remedy})",
                     index + 1,
@@ -241,7 +286,11 @@ pub fn gather(
         socket: listener.socket,
         guest: (!listener.apart).then(|| control.peer().ip()),
     });
-    Ok(Connections { flows, door })
+    Ok(Connections {
+        flows,
+        door,
+        queues: Vec::new(),
+    })
 }
 
 fn did_not_come(missing: usize, count: u32) -> anyhow::Error {

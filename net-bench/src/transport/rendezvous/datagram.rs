@@ -17,6 +17,7 @@ use super::{PREAMBLE_BYTES, RENDEZVOUS_TIMEOUT, Token, did_not_come, flow_of, pl
 use crate::control::Channel;
 use crate::control::handshake::NAME;
 use crate::place::pin::Pin;
+use crate::place::ports::Landing;
 use crate::test::Test;
 use crate::transport::socket::SocketFlow;
 use anyhow::Context;
@@ -214,8 +215,9 @@ struct Caller {
 }
 
 impl Caller {
-    fn new(test: &Test, server: &SockAddr) -> anyhow::Result<Self> {
+    fn new(test: &Test, server: &SockAddr, landing: Option<&Landing>) -> anyhow::Result<Self> {
         let socket = super::data_socket(test, server.domain())?;
+        super::come_from(&socket, landing)?;
         socket.connect(server)?;
         socket.set_nonblocking(true)?;
         Ok(Self {
@@ -252,10 +254,11 @@ pub(super) fn connect(
     server: &SockAddr,
     token: &Token,
     control: &Channel,
+    landings: &[Landing],
 ) -> anyhow::Result<Vec<SocketFlow>> {
     let place = place(server);
     let make = |index: u32| {
-        Caller::new(test, server)
+        Caller::new(test, server, landings.get(index as usize))
             .with_context(|| format!("cannot make data socket {} to {place}", index + 1))
     };
     let mut callers: Vec<Caller> = (0..test.connections())
