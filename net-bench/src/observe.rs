@@ -46,6 +46,9 @@ pub struct Observed {
     pub threads: ThreadUse,
     /// The CPU on which each of them ran and nowhere else, where they were pinned.
     pub thread_cpus: Fact<Vec<u32>>,
+    /// CPUs whose connections the kernel handed to listeners of their own; empty where one listener
+    /// took them all, or none came during the test.
+    pub listener_cpus: Vec<u32>,
     /// The machine's cores.
     pub cores: Fact<Vec<CoreUse>>,
     /// The device of the route.
@@ -142,6 +145,7 @@ impl<'a> Watch<'a> {
             },
             threads: ThreadUse::of(totals),
             thread_cpus: Fact::unavailable("nobody told where the threads run"),
+            listener_cpus: Vec::new(),
             cores: cpu::between(&state.cores, &cores_after),
             device,
             counters,

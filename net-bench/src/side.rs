@@ -259,6 +259,10 @@ impl Stage<'_> {
         flag_findings(&mut totals.validity, &findings);
         let mut observed = Box::new(watch.finish(&mut totals));
         observed.thread_cpus = self.thread_cpus();
+        observed.listener_cpus = match self.door {
+            Some(Door::Listener { cpus, .. }) => cpus.clone(),
+            _ => Vec::new(),
+        };
         Ok(Part {
             role,
             totals,
@@ -306,12 +310,13 @@ impl Stage<'_> {
         let sizes = Sizes::of(test);
         if let Some(door) = self.door {
             let shared = self.shared.clone();
+            let seat = self.seats.get(thread).copied().flatten();
             return Ok(match door {
                 Door::Server(server) => {
                     Box::new(Caller::new(test, server.clone(), thread, sizes, shared))
                 }
                 Door::Listener { .. } => {
-                    Box::new(Acceptor::new(test, door, thread, sizes, shared)?)
+                    Box::new(Acceptor::new(test, door, (thread, seat), sizes, shared)?)
                 }
             });
         }

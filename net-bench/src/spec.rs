@@ -225,8 +225,9 @@ pub struct SizeArgs {
 #[command(next_help_heading = "Placement")]
 struct PinArgs {
     /// CPUs of the threads of both sides: rx-queue (each on the CPU that takes in the packets of its
-    /// first flow, none on another's while there are CPUs), rx-queue+N (N allowed CPUs further), a
-    /// list such as 0,2,4-7 used in turn, or none (the scheduler decides)
+    /// first flow, none on another's while there are CPUs; of tcp_crr the server's threads, each
+    /// with a listener for the connections of its CPU), rx-queue+N (N allowed CPUs further), a list
+    /// such as 0,2,4-7 used in turn, or none (the scheduler decides)
     #[arg(long, value_name = "WHERE", default_value = "none")]
     pin: Pin,
     /// The same for the server's threads alone [default: as --pin]

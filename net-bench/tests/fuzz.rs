@@ -95,6 +95,7 @@ fn observed() -> Observed {
         "threads": {"threads": 1, "user_s": 0.1, "system_s": 0.2, "busiest_thread": 0.9,
             "involuntary_switches": 4},
         "thread_cpus": [0, 3],
+        "listener_cpus": [],
         "cores": [{"cpu": 0, "user_s": 0.1, "system_s": 0.1, "irq_s": 0, "softirq_s": 0.1,
             "steal_s": 0, "idle_s": 0.1}],
         "device": {"unavailable": "the route to the peer: Network is unreachable"},

@@ -5,12 +5,16 @@ mod common;
 
 use common::two_hosts::{B, TwoHosts};
 use common::{Server, failure, measurement, net_bench, report, run, stderr};
+use net_bench::client::{self, Family, Place};
+use net_bench::control::message::Leg;
 use net_bench::control::message::{Ready, Reply, Request};
 use net_bench::control::{Channel, Key};
 use net_bench::observe::queues::Steering;
-use net_bench::place::pin::allowed_cpus;
-use net_bench::test::Transport;
+use net_bench::place::Placement;
+use net_bench::place::pin::{Pin, allowed_cpus};
+use net_bench::test::{Engine, Receive, Shape, Test, Transport};
 use net_bench::transport::rendezvous::DataAddress;
+use reports::measure::Silent;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -286,4 +290,64 @@ fn flows_come_from_ports_that_lead_to_the_queues() {
             assert!(failed.contains(word), "no {word:?} in {failed}");
         }
     }
+}
+
+/// On loopback the CPU that connects also takes the connection in, so it chooses the listener.
+#[test]
+fn connections_are_served_by_the_thread_on_the_cpu_that_took_them_in() {
+    let allowed = allowed_cpus().unwrap();
+    let [first, .., last] = allowed[..] else {
+        println!("SKIPPED listeners by CPU: this process may use one CPU only");
+        return;
+    };
+    for (caller, serves) in [(first, 0), (last, 1)] {
+        let test = Test {
+            transport: Transport::Tcp,
+            shape: Shape::ConnectRequestResponse {
+                request_bytes: 8,
+                response_bytes: 8,
+            },
+            engine: Engine::Plain,
+            receive: Receive::Plain,
+            busy_poll: false,
+            socket: Default::default(),
+            arrival: None,
+            placement: Placement {
+                client: Pin::List(vec![caller]),
+                server: Pin::List(vec![first, last]),
+                queues: None,
+            },
+            flows: 2,
+            threads: 2,
+            duration_s: 1.0,
+            operations: Some(100),
+            omit_s: 0.0,
+            interval_s: 1.0,
+            timeout_s: 10.0,
+        };
+        let family = Family::Any;
+        let finished = client::run(&[test], &Place::InProcess { family }, &Silent).unwrap();
+        let server: &Leg = &finished[0].legs[0];
+        let observed = server.observed.as_ref().unwrap();
+        assert_eq!(observed.listener_cpus, [first, last]);
+        let idle = server.flow_bytes[1 - serves];
+        assert_eq!(
+            (server.flow_bytes[serves], idle),
+            (200 * 16, 0),
+            "from CPU {caller}"
+        );
+    }
+}
+
+#[test]
+fn a_door_by_queue_has_a_listener_for_every_thread() {
+    let output = run(&["tcp_crr", "-n", "50", "--pin", "rx-queue", "--json"]);
+    let seen = observed(&output);
+    let first = allowed_cpus().unwrap()[0];
+    assert_eq!(seen["server"]["thread_cpus"], json!([first]));
+    assert_eq!(seen["server"]["listener_cpus"], json!([first]));
+    let client = seen["client"]["thread_cpus"]["unavailable"]
+        .as_str()
+        .unwrap();
+    assert!(client.contains("come and go"), "{client}");
 }

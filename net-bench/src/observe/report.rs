@@ -267,7 +267,14 @@ fn pinned(pair: &Pair<'_>) -> Option<String> {
     let told = sides.filter_map(|(name, observed)| {
         let cpus = observed.thread_cpus.known()?;
         let cpus: Vec<String> = cpus.iter().map(u32::to_string).collect();
-        Some(format!("{name}'s threads on CPU {}", cpus.join(", ")))
+        let listeners = match observed.listener_cpus.len() {
+            0 | 1 => String::new(),
+            count => format!(", with {count} listeners steered by CPU"),
+        };
+        Some(format!(
+            "{name}'s threads on CPU {}{listeners}",
+            cpus.join(", ")
+        ))
     });
     let told: Vec<String> = told.collect();
     (!told.is_empty()).then(|| told.join("; "))
@@ -329,6 +336,7 @@ fn side(observed: &Observed, cpu_s_per_million_packets: Fact<f64>) -> Value {
         "elapsed_s": observed.elapsed_s,
         "threads": observed.threads,
         "thread_cpus": observed.thread_cpus,
+        "listener_cpus": observed.listener_cpus,
         "cpu_s_per_million_packets": cpu_s_per_million_packets,
         "cores": observed.cores,
         "busy_cores": observed.cores.clone().map(|cores| busy_cores(&cores)),

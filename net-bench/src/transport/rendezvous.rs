@@ -14,6 +14,7 @@ use super::socket::SocketFlow;
 use crate::control::Channel;
 use crate::observe::queues::Steering;
 use crate::place::ports::{self, Landing};
+use crate::place::reuseport;
 use crate::test::{Test, Transport};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,10 @@ pub enum DataAddress {
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
+    /// Those that share its port where each CPU has one of its own.
+    others: Vec<Socket>,
+    /// The CPU of `socket`, then those of the others; empty where there is one for all.
+    cpus: Vec<u32>,
     address: DataAddress,
     /// Whether data comes another way than the control channel, from addresses that are not known.
     apart: bool,
@@ -73,17 +78,15 @@ impl Listener {
                 (Some(name), address)
             }
         };
-        let socket = data_socket(test, address.domain())?;
+        let cpus = door_cpus(test)?;
         let place = place(&address);
-        let listening = socket.bind(&address).and_then(|()| {
-            // The caller polls; between the kernel's word and our answer somebody may be gone.
-            socket.set_nonblocking(true)?;
-            match test.transport {
-                Transport::Udp => Ok(()),
-                Transport::Tcp | Transport::Unix => socket.listen(1024),
-            }
-        });
-        listening.with_context(|| format!("cannot listen for data on {place}"))?;
+        let (socket, others) = match (address.as_socket(), cpus.is_empty()) {
+            (Some(address), false) => listen_by_cpu(test, address, &cpus),
+            _ => listen(test, &address).map(|socket| (socket, Vec::new())),
+        }
+        .with_context(|| format!("cannot listen for data on {place}"))?;
+        // The caller polls; between the kernel's word and our answer somebody may be gone.
+        socket.set_nonblocking(true)?;
         let address = match name {
             Some(name) => DataAddress::Name(name),
             None => {
@@ -94,6 +97,8 @@ impl Listener {
         };
         Ok(Self {
             socket,
+            others,
+            cpus,
             address,
             apart: apart.is_some(),
         })
@@ -104,6 +109,52 @@ impl Listener {
     pub fn address(&self) -> &DataAddress {
         &self.address
     }
+}
+
+/// The backlog of data listeners.
+const BACKLOG: i32 = 1024;
+
+/// One socket for all.
+fn listen(test: &Test, address: &SockAddr) -> anyhow::Result<Socket> {
+    let socket = data_socket(test, address.domain())?;
+    socket.bind(address)?;
+    match test.transport {
+        Transport::Udp => {}
+        Transport::Tcp | Transport::Unix => socket.listen(BACKLOG)?,
+    }
+    Ok(socket)
+}
+
+/// A socket for each CPU.
+fn listen_by_cpu(
+    test: &Test,
+    address: SocketAddr,
+    cpus: &[u32],
+) -> anyhow::Result<(Socket, Vec<Socket>)> {
+    let make = |_| data_socket(test, Domain::for_address(address));
+    let mut sockets: Vec<Socket> = cpus.iter().map(make).collect::<Result<_, _>>()?;
+    reuseport::listen(&sockets, cpus, address, BACKLOG)?;
+    let others = sockets.split_off(1);
+    let first = sockets.pop().context("there is a socket for each CPU")?;
+    Ok((first, others))
+}
+
+/// The CPUs of the server's threads, each once, where they take in connections that come and go.
+fn door_cpus(test: &Test) -> anyhow::Result<Vec<u32>> {
+    if !test.has_door() {
+        return Ok(Vec::new());
+    }
+    let pin = &test.placement.server;
+    let seats = pin
+        .place_at_door(test.threads as usize)
+        .with_context(|| format!("--server-pin (or --pin) {pin}"))?;
+    let mut cpus = Vec::new();
+    for cpu in seats.into_iter().flatten() {
+        if !cpus.contains(&cpu) {
+            cpus.push(cpu);
+        }
+    }
+    Ok(cpus)
 }
 
 /// A name that nobody else has, under which a Unix listener is found.
@@ -283,7 +334,10 @@ pub fn gather(
         Transport::Udp => datagram::gather(&listener.socket, test, token, control),
     }?;
     let door = test.has_door().then(|| Door::Listener {
-        socket: listener.socket,
+        sockets: std::iter::once(listener.socket)
+            .chain(listener.others)
+            .collect(),
+        cpus: listener.cpus,
         guest: (!listener.apart).then(|| control.peer().ip()),
     });
     Ok(Connections {

@@ -44,6 +44,7 @@ fn side() -> Observed {
             involuntary_switches: 0,
         },
         thread_cpus: Fact::Known(vec![0]),
+        listener_cpus: Vec::new(),
         cores: Fact::Known(vec![core(0), core(1)]),
         device: Fact::Known(DeviceSeen {
             name: "eth0".to_owned(),
