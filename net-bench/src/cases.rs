@@ -157,7 +157,8 @@ pub const CASES: &[Row] = &[
             summary: "Small datagrams as fast as they go: packets per second",
             definition: "udp_stream with the smallest datagrams that fill an Ethernet frame; \
                 packets_per_s at the receiver is the result, by default with sendmmsg and \
-                recvmmsg. sockperf's throughput test counts the same at its sender.",
+                recvmmsg. sockperf's throughput test counts what its sender sends: compare that \
+                with sender_packets_per_s.",
             probe: probe_udp,
             run: run_pps,
         },

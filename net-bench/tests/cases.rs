@@ -3,13 +3,13 @@
 
 mod common;
 
-use common::{Server, measurement, net_bench, report, run, stderr};
+use common::{Server, measurement, net_bench, report, run, said, stderr};
 use net_bench::cases::CASES;
 use reports::model::Aggregation;
 use std::process::Output;
 
 fn assert_measured(output: &Output) {
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+    assert_eq!(output.status.code(), Some(0), "{}", said(output));
     assert!(!measurement(&report(output)).verified.is_empty());
 }
 

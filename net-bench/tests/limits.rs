@@ -17,7 +17,7 @@ fn client(server: &Server, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn a_test_that_is_too_long_is_refused() {
+fn a_test_that_is_too_long_is_refused_or_cut_off() {
     let server = Server::start(&["--max-time", "0.5"]);
     let error = failure(&client(&server, &["tcp_rr", "-t", "2"]));
     assert!(
@@ -26,6 +26,9 @@ fn a_test_that_is_too_long_is_refused() {
     );
     let output = client(&server, &["tcp_rr", "-t", "0.3", "-O", "0"]);
     assert!(output.status.success(), "{}", stderr(&output));
+    let error = failure(&client(&server, &["tcp_rr", "-n", "1000000000"]));
+    assert!(error.contains("longer than the 0.5 s"), "{error}");
+    server.assert_serves();
 }
 
 #[test]

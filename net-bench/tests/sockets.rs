@@ -4,12 +4,12 @@
 
 mod common;
 
-use common::{Server, failure, measurement, net_bench, report, run, stderr};
+use common::{Server, failure, measurement, net_bench, report, run, said};
 use reports::model::Aggregation;
 use std::process::Output;
 
 fn assert_measured(output: &Output) {
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+    assert_eq!(output.status.code(), Some(0), "{}", said(output));
     assert!(!measurement(&report(output)).verified.is_empty());
 }
 

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Server, failure, measurement, net_bench, report, run, stderr};
+use common::{Server, failure, measurement, net_bench, report, run, said};
 use net_bench::control::handshake::NAME;
 use net_bench::control::message::{Reply, Request};
 use net_bench::control::{Channel, Key};
@@ -16,7 +16,7 @@ use std::process::Output;
 use std::time::Duration;
 
 fn measured(output: &Output) -> Report {
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+    assert_eq!(output.status.code(), Some(0), "{}", said(output));
     let report = report(output);
     assert!(!measurement(&report).verified.is_empty());
     report

@@ -110,8 +110,9 @@ pub fn judge(
         .find_map(|(limit, evidence)| Some((limit, evidence?)));
     let found = found.or_else(|| Some((Limit::ReceiverCpu, sides.overflow()?)));
     let found = found.or_else(|| sides.threads());
-    let found = found.or_else(|| Some((Limit::Window, sides.window()?)));
+    // A reader without a CPU of its own leaves the window full: the CPU is then the cause.
     let found = found.or_else(|| sides.cores());
+    let found = found.or_else(|| Some((Limit::Window, sides.window()?)));
     let found = found.or_else(|| Some((Limit::Link, sides.path()?)));
     let (limited_by, evidence) = found.unwrap_or_else(|| (Limit::Unknown, sides.nothing()));
     Verdict {

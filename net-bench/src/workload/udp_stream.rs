@@ -9,6 +9,7 @@
 use super::Shared;
 use super::pattern::{PROBE, Pattern};
 use super::sequence::{Datagrams, Sequence};
+use crate::control::handshake::NAME;
 use crate::test::{Engine, MAX_DATAGRAM, Receive};
 use crate::transport::buffer::Buffer;
 use crate::transport::poller::{Interest, Poller};
@@ -19,20 +20,27 @@ use bench_sys::sockopt::{set_udp_gro, set_udp_segment};
 use reports::measure::{Recorder, Verified, Workload};
 use reports::model::Work;
 use std::os::fd::AsFd;
+use std::thread;
+use std::time::Duration;
 
 /// Bytes of a datagram's number.
 pub const NUMBER_BYTES: usize = 8;
 /// Set in the number that says that the flow has ended.
 const END: u64 = 1 << 63;
-/// Numbers from here on are no datagram's: calls of the rendezvous look like one.
+/// Numbers from here on are no datagram's: what begins with the protocol's name looks like one.
 const MOST: u64 = 1 << 56;
 /// Most datagrams that one call sends or receives one by one. The kernel cuts no more than 64 out
 /// of one send before Linux 6.9.
 const BATCH: usize = 64;
 /// How many joined messages one call receives, each up to 64 KiB.
 const JOINED: usize = 8;
-/// How often the end is said.
-const ENDS: u32 = 3;
+/// How long to wait before the end is said, each time that it is: a receiver whose buffer is full
+/// loses what comes all at once.
+const ENDS: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_millis(2),
+    Duration::from_millis(20),
+];
 
 /// One flow of a sending thread.
 struct Lane {
@@ -179,7 +187,8 @@ impl Workload for UdpSender {
 
     fn drain(&mut self) -> anyhow::Result<Work> {
         let mut last = vec![0; self.length];
-        for _ in 0..ENDS {
+        for pause in ENDS {
+            thread::sleep(pause);
             for lane in &mut self.lanes {
                 put(lane.next | END, &mut last);
                 lane.flow.try_send(&last)?;
@@ -385,12 +394,16 @@ impl Reader<'_> {
         let number = match datagram.first_chunk::<NUMBER_BYTES>() {
             Some(number) if datagram.len() == self.length => u64::from_le_bytes(*number),
             _ => {
-                self.tally.foreign += 1;
+                self.foreign(datagram);
                 return Ok(());
             }
         };
         if number >= MOST {
-            self.out_of_the_ordinary(number);
+            if number & END != 0 {
+                self.inbox.ended = true;
+            } else {
+                self.foreign(datagram);
+            }
             return Ok(());
         }
         let tail = datagram.len().saturating_sub(PROBE).max(NUMBER_BYTES);
@@ -402,12 +415,11 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The end of the flow, or something that no sender says.
+    /// Something that no sender of a stream says. What the two sides repeated while they met may
+    /// come late and is no stranger's.
     #[cold]
-    fn out_of_the_ordinary(&mut self, number: u64) {
-        if number & END != 0 {
-            self.inbox.ended = true;
-        } else {
+    fn foreign(&mut self, datagram: &[u8]) {
+        if !datagram.starts_with(&NAME) {
             self.tally.foreign += 1;
         }
     }

@@ -27,6 +27,11 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// All that a program said, for the message of an assertion.
+pub fn said(output: &Output) -> String {
+    stderr(output) + &String::from_utf8_lossy(&output.stdout)
+}
+
 pub fn report(output: &Output) -> Report {
     let text = String::from_utf8_lossy(&output.stdout);
     model::parse(&text, Path::new("stdout")).unwrap_or_else(|error| {
