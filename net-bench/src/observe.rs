@@ -5,7 +5,8 @@
 //! ([`flow`]), where the CPU time went ([`cpu`]), what the protocols counted (`protocols`), and
 //! what the device of the route did ([`device`], asked through `netlink` and ethtool; its queues
 //! in [`queues`]). It runs on the coordinating thread, never on one that measures. The two sides'
-//! observations meet in the client's [`report`], which also gives the [`verdict`].
+//! observations meet in the client's [`report`], which also gives the [`verdict`]; [`landing`] says
+//! whether flows came in on the queues that they were led to.
 
 pub mod cpu;
 pub mod device;

@@ -560,6 +560,15 @@ mod tests {
     }
 
     #[test]
+    fn only_an_interruption_explains_an_empty_window() {
+        let mut validity = Validity::default();
+        validity.flag(Severity::Degraded, "cpu_steal", "a busy machine");
+        assert!(!is_interrupted(&validity));
+        validity.flag(Severity::Invalid, INTERRUPTED, "a signal");
+        assert!(is_interrupted(&validity));
+    }
+
+    #[test]
     fn the_two_ends_play_opposite_roles_on_the_same_flows() {
         for direction in [
             Direction::Forward,

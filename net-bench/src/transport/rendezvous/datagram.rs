@@ -39,6 +39,8 @@ const ANSWER_BYTES: usize = NAME.len() + COOKIE_BYTES;
 /// How often a client repeats what may have been lost.
 const REPEAT: Duration = Duration::from_millis(100);
 
+const CLIENT_WENT: &str = "the client went away before its data connections stood";
+
 type Cookie = [u8; COOKIE_BYTES];
 
 fn call(token: &Token, index: u32, cookie: &Cookie) -> [u8; CALL_BYTES] {
@@ -96,10 +98,7 @@ pub(super) fn gather(
             return Err(did_not_come(missing, test.connections()));
         }
         let gone = wait([listener].into_iter(), control, left)?;
-        anyhow::ensure!(
-            !gone,
-            "the client went away before its data connections stood"
-        );
+        anyhow::ensure!(!gone, CLIENT_WENT);
         hear_all(&hearing, token, &baker, &mut peers)?;
     }
     let ours = listener.local_addr()?;
@@ -107,14 +106,18 @@ pub(super) fn gather(
     let flows = peers.map(|peer| flow(test, &ours, &peer.into()));
     let flows: Vec<SocketFlow> = flows.collect::<anyhow::Result<_>>()?;
     if matches!(test.placement.server, Pin::RxQueue { .. }) {
-        learn_queues(&flows, deadline)?;
+        learn_queues(&flows, control, deadline)?;
     }
     Ok(flows)
 }
 
 /// Waits until a datagram has come in on every flow, which tells the flow's receive queue: the
 /// client repeats its calls until it hears that the test goes.
-fn learn_queues(flows: &[SocketFlow], deadline: Instant) -> anyhow::Result<()> {
+fn learn_queues(
+    flows: &[SocketFlow],
+    control: &impl AsFd,
+    deadline: Instant,
+) -> anyhow::Result<()> {
     for flow in flows {
         while incoming_cpu(flow.socket())?.is_none() {
             anyhow::ensure!(
@@ -123,7 +126,8 @@ fn learn_queues(flows: &[SocketFlow], deadline: Instant) -> anyhow::Result<()> {
                  --pin rx-queue",
                 flow.peer()
             );
-            std::thread::sleep(REPEAT / 10);
+            let gone = wait(std::iter::empty(), control, REPEAT / 10)?;
+            anyhow::ensure!(!gone, CLIENT_WENT);
         }
     }
     flows
