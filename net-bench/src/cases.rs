@@ -4,6 +4,7 @@
 use crate::client::{self, Family, Finished, Place};
 use crate::control::message::{Leg, Role};
 use crate::metrics;
+use crate::observe::landing;
 use crate::observe::report::report;
 use crate::side;
 use crate::spec::{
@@ -247,6 +248,7 @@ fn with_observations(mut measurement: Measurement, finished: &Finished) -> Measu
     let ours: Vec<Leg> = finished.parts.iter().map(|part| part.leg()).collect();
     let remote = finished.host.is_some();
     report(&mut measurement, &ours, &finished.legs, remote);
+    landing::report(&mut measurement, &finished.queues, &finished.legs);
     measurement
 }
 

@@ -80,6 +80,8 @@ pub struct Finished {
     pub parts: Vec<Part>,
     /// The server's side.
     pub legs: Vec<Leg>,
+    /// The receive queue of the server's device that each flow was led to; empty where none was.
+    pub queues: Vec<u32>,
     /// What the server's machine is like, if it is another process's.
     pub host: Option<Host>,
 }
@@ -181,17 +183,24 @@ fn take_part(
     test: &Test,
     observer: &dyn Observer,
 ) -> anyhow::Result<Finished> {
-    channel.send(&Request::Test(test.clone()))?;
+    channel.send(&Request::Test(Box::new(test.clone())))?;
     let ready = match channel.receive(MESSAGE_TIMEOUT)? {
         Reply::Ready(ready) => ready,
         other => anyhow::bail!(unexpected(other)),
     };
-    let connections = rendezvous::connect(test, channel, &ready.data, &ready.token)?;
+    let connections = rendezvous::connect(
+        test,
+        channel,
+        &ready.data,
+        &ready.token,
+        ready.steering.as_ref(),
+    )?;
+    let seats = side::seats(test, End::Client, &connections)?;
     match channel.receive(RENDEZVOUS_TIMEOUT)? {
         Reply::Go => {}
         other => anyhow::bail!(unexpected(other)),
     }
-    let (parts, reply) = measure(channel, test, &connections, observer)?;
+    let (parts, reply) = measure(channel, test, &connections, &seats, observer)?;
     let legs = match (reply, &parts) {
         (Some(Reply::Done(legs)), _) => legs,
         (Some(other), _) => anyhow::bail!(unexpected(other)),
@@ -210,6 +219,7 @@ fn take_part(
     Ok(Finished {
         parts,
         legs,
+        queues: connections.queues,
         host: ready.host,
     })
 }
@@ -219,6 +229,7 @@ fn measure(
     channel: &mut Channel,
     test: &Test,
     connections: &Connections,
+    seats: &[Option<u32>],
     observer: &dyn Observer,
 ) -> anyhow::Result<(anyhow::Result<Vec<Part>>, Option<Reply>)> {
     let vitals = Vitals::new(test.lanes() as usize);
@@ -232,7 +243,7 @@ fn measure(
     let mut told_end = !patient.ends_by_word;
     let mut reply = None;
     let mut lost = None;
-    let work = || side::run(test, End::Client, connections, &vitals, observer);
+    let work = || side::run(test, End::Client, connections, seats, &vitals, observer);
     let parts = attend(channel, &patient, work, |channel, turn| {
         if turn == Turn::Quiet {
             if stop_requested() && !asked_to_stop {

@@ -5,11 +5,13 @@
 //! ([`flow`]), where the CPU time went ([`cpu`]), what the protocols counted (`protocols`), and
 //! what the device of the route did ([`device`], asked through `netlink` and ethtool; its queues
 //! in [`queues`]). It runs on the coordinating thread, never on one that measures. The two sides'
-//! observations meet in the client's [`report`], which also gives the [`verdict`].
+//! observations meet in the client's [`report`], which also gives the [`verdict`]; [`landing`] says
+//! whether flows came in on the queues that they were led to.
 
 pub mod cpu;
 pub mod device;
 pub mod flow;
+pub mod landing;
 mod netlink;
 pub mod opening;
 mod protocols;
@@ -43,6 +45,11 @@ pub struct Observed {
     pub flows: Fact<FlowsSeen>,
     /// This side's own threads.
     pub threads: ThreadUse,
+    /// The CPU on which each of them ran and nowhere else, where they were pinned.
+    pub thread_cpus: Fact<Vec<u32>>,
+    /// CPUs whose connections the kernel handed to listeners of their own; empty where one listener
+    /// took them all, or none came during the test.
+    pub listener_cpus: Vec<u32>,
     /// The machine's cores.
     pub cores: Fact<Vec<CoreUse>>,
     /// The device of the route.
@@ -138,6 +145,8 @@ impl<'a> Watch<'a> {
                 Err(reason) => Fact::unavailable(reason),
             },
             threads: ThreadUse::of(totals),
+            thread_cpus: Fact::unavailable("nobody told where the threads run"),
+            listener_cpus: Vec::new(),
             cores: cpu::between(&state.cores, &cores_after),
             device,
             counters,

@@ -4,6 +4,7 @@
 use crate::attend::{Patient, Turn, Watch, attend};
 use crate::control::message::{Ready, Reply, Request};
 use crate::control::{Channel, ControlError, Key, MESSAGE_TIMEOUT};
+use crate::observe::queues::Steering;
 use crate::side::{self, End};
 use crate::test::{Test, Transport};
 use crate::transport::connections::Connections;
@@ -346,11 +347,32 @@ impl Server {
         Ok(sent?)
     }
 
+    /// How the device on the way to the client chooses receive queues, if the test asks for some.
+    fn steering(&self, channel: &Channel, test: &Test) -> anyhow::Result<Option<Steering>> {
+        let Some(queues) = &test.placement.queues else {
+            return Ok(None);
+        };
+        anyhow::ensure!(
+            self.options.data_ip.is_none(),
+            "--queues {queues}: this server takes data on another address than its control channel \
+             (--control-addr), and from where is not known before it comes; start it without"
+        );
+        let peer = channel.peer().ip().to_canonical();
+        let steering = Steering::on_the_way_to(peer).with_context(|| {
+            format!(
+                "--queues {queues}: flows cannot be led to receive queues of this server's device \
+                 towards {peer} (without --queues, --pin rx-queue still puts threads beside them)"
+            )
+        })?;
+        Ok(Some(steering))
+    }
+
     fn take_part(&self, channel: &mut Channel, test: &Test) -> anyhow::Result<Reply> {
         test.check()
             .map_err(|fault| anyhow::anyhow!("refused: {fault}"))?;
         self.options.limits.check(test)?;
         let _grant = self.grant(test)?;
+        let steering = self.steering(channel, test)?;
         let listener = Listener::bind(test, channel.local()?.ip(), self.options.data_ip)?;
         let mut token = [0; 16];
         getrandom::fill(&mut token).map_err(ControlError::Random)?;
@@ -358,10 +380,12 @@ impl Server {
             data: listener.address().clone(),
             token,
             host: self.options.host.clone(),
+            steering,
         })))?;
         let connections = rendezvous::gather(listener, test, &token, channel)?;
+        let seats = side::seats(test, End::Server, &connections)?;
         channel.send(&Reply::Go)?;
-        self.run(channel, test, &connections)
+        self.run(channel, test, &connections, &seats)
     }
 
     /// The server's part, with an ear for the client.
@@ -370,6 +394,7 @@ impl Server {
         channel: &mut Channel,
         test: &Test,
         connections: &Connections,
+        seats: &[Option<u32>],
     ) -> anyhow::Result<Reply> {
         let vitals = Vitals::new(test.lanes() as usize);
         let patient = Patient {
@@ -382,7 +407,7 @@ impl Server {
         let begun = Instant::now();
         let mut told_stop = false;
         let mut told_end = !patient.ends_by_word;
-        let work = || side::run(test, End::Server, connections, &vitals, &Silent);
+        let work = || side::run(test, End::Server, connections, seats, &vitals, &Silent);
         let parts = attend(channel, &patient, work, |channel, turn| {
             if turn == Turn::Quiet {
                 if self.ending.load(Ordering::Relaxed) && !told_stop {

@@ -3,6 +3,7 @@
 
 use crate::control::message::{Leg, Role};
 use crate::observe::{Observed, Watch};
+use crate::place::pin::{Pin, PinError, Pinned};
 use crate::test::{Direction, Engine, MAX_INTERVALS, Receive, Shape, Test, Transport};
 use crate::transport::connections::{Connections, Door};
 use crate::transport::socket::SocketFlow;
@@ -18,6 +19,7 @@ use crate::workload::stream::{Receiver, Sender};
 use crate::workload::udp_rr::{UdpRequester, UdpResponder};
 use crate::workload::udp_stream::{UdpReceiver, UdpSender};
 use crate::workload::{Findings, Shared, Vitals};
+use anyhow::Context;
 use reports::measure::{self, Limit, Observer, Plan, Silent, Totals, Workload};
 use reports::model::{Fact, Flag, Severity, Validity};
 use std::os::fd::AsFd;
@@ -114,7 +116,37 @@ fn streams(test: &Test, end: End, direction: Direction, first: usize) -> Vec<Cas
     }
 }
 
-/// Plays all roles of one end and returns what came of each. `vitals` show how it goes. When a role
+/// The CPU of each thread of one end, `None` where the scheduler decides: those of its first role,
+/// then those of the others.
+///
+/// # Errors
+/// A CPU that cannot be used, or a flow whose receive queue nobody knows; on which side.
+pub fn seats(test: &Test, end: End, connections: &Connections) -> anyhow::Result<Vec<Option<u32>>> {
+    let (pin, option) = match end {
+        End::Client => (&test.placement.client, "--pin"),
+        End::Server => (&test.placement.server, "--server-pin (or --pin)"),
+    };
+    let place = || -> Result<Vec<Option<u32>>, PinError> {
+        match (test.has_door(), end, pin) {
+            // Its connections are not there yet, and come in wherever the kernel likes.
+            (true, End::Client, Pin::RxQueue { .. }) => Ok(vec![None; test.threads as usize]),
+            (true, _, _) => pin.place_at_door(test.threads as usize),
+            (false, _, _) => {
+                let casts = casts(test, end);
+                // A thread's first flow speaks for it.
+                let flows = casts.iter().flat_map(|cast| {
+                    let own = connections.flows.iter().skip(cast.first);
+                    own.take(cast.threads).map(SocketFlow::socket)
+                });
+                pin.place(&flows.collect::<Vec<_>>())
+            }
+        }
+    };
+    place().with_context(|| format!("{option} {pin}"))
+}
+
+/// Plays all roles of one end and returns what came of each. `seats` are its threads' CPUs,
+/// `vitals` show how it goes. When a role
 /// fails, the connections of all are cut, so that nobody waits for a peer that has given up.
 ///
 /// Client and server both pass here with all their flows, before the first and after the last byte:
@@ -126,12 +158,21 @@ pub fn run(
     test: &Test,
     end: End,
     connections: &Connections,
+    seats: &[Option<u32>],
     vitals: &Arc<Vitals>,
     observer: &dyn Observer,
 ) -> anyhow::Result<Vec<Part>> {
-    let casts = casts(test, end);
+    let mut taken = 0;
+    let casts: Vec<(Cast, usize)> = casts(test, end)
+        .into_iter()
+        .map(|cast| {
+            let first_seat = taken;
+            taken += cast.threads;
+            (cast, first_seat)
+        })
+        .collect();
     let failure: Mutex<Option<anyhow::Error>> = Mutex::new(None);
-    let play = |cast: Cast, observer: &dyn Observer| {
+    let play = |(cast, first_seat): (Cast, usize), observer: &dyn Observer| {
         let stage = Stage {
             test,
             cast,
@@ -140,6 +181,9 @@ pub fn run(
                 .get(cast.first..cast.first + cast.flows)
                 .unwrap_or_default(),
             door: connections.door.as_ref(),
+            seats: seats
+                .get(first_seat..first_seat + cast.threads)
+                .unwrap_or_default(),
             shared: Shared::new(vitals, cast.first, cast.flows),
         };
         stage
@@ -187,6 +231,7 @@ struct Stage<'a> {
     cast: Cast,
     flows: &'a [SocketFlow],
     door: Option<&'a Door>,
+    seats: &'a [Option<u32>],
     shared: Shared,
 }
 
@@ -200,8 +245,9 @@ impl Stage<'_> {
         let plan = plan(test, role, self.cast.threads);
         let sockets = self.flows.iter().map(|flow| flow.socket().as_fd());
         let watch = Watch::start(sockets.collect(), observer);
-        let mut totals = measure::run(&plan, &watch, |thread| self.workload(thread))?;
-        if role == Role::Receive && totals.work.bytes == 0 && totals.validity.flags.is_empty() {
+        let mut totals = measure::run(&plan, &watch, |thread| self.seated(thread))?;
+        let interrupted = self.shared.stopped() || is_interrupted(&totals.validity);
+        if role == Role::Receive && totals.work.bytes == 0 && !interrupted {
             anyhow::bail!(
                 "the stream ended during the receiver's warm-up of {} s: measure longer, or omit \
                  less",
@@ -211,7 +257,12 @@ impl Stage<'_> {
         flag_request_to_stop(&mut totals.validity, &self.shared);
         let findings = self.shared.findings();
         flag_findings(&mut totals.validity, &findings);
-        let observed = Box::new(watch.finish(&mut totals));
+        let mut observed = Box::new(watch.finish(&mut totals));
+        observed.thread_cpus = self.thread_cpus();
+        observed.listener_cpus = match self.door {
+            Some(Door::Listener { cpus, .. }) => cpus.clone(),
+            _ => Vec::new(),
+        };
         Ok(Part {
             role,
             totals,
@@ -229,18 +280,43 @@ impl Stage<'_> {
         })
     }
 
+    /// The work of one thread, on its CPU.
+    fn seated(&self, thread: usize) -> anyhow::Result<Box<dyn Workload>> {
+        let work = self.workload(thread)?;
+        Ok(match self.seats.get(thread).copied().flatten() {
+            Some(cpu) => Box::new(Pinned::new(work, cpu)),
+            None => work,
+        })
+    }
+
+    /// Where the threads ran; each has proven it at its end.
+    fn thread_cpus(&self) -> Fact<Vec<u32>> {
+        let cpus: Option<Vec<u32>> = self.seats.iter().copied().collect();
+        match (cpus, self.door) {
+            (Some(cpus), _) => Fact::Known(cpus),
+            (None, Some(Door::Server(_))) if self.test.placement.client != Pin::None => {
+                Fact::unavailable(
+                    "the scheduler chose: connections that come and go have no receive queue that \
+                     is known before them",
+                )
+            }
+            (None, _) => Fact::unavailable("the scheduler chose: the threads were not pinned"),
+        }
+    }
+
     /// The work of one thread: every so-manieth flow is its own.
     fn workload(&self, thread: usize) -> anyhow::Result<Box<dyn Workload>> {
         let (test, role) = (self.test, self.cast.role);
         let sizes = Sizes::of(test);
         if let Some(door) = self.door {
             let shared = self.shared.clone();
+            let seat = self.seats.get(thread).copied().flatten();
             return Ok(match door {
                 Door::Server(server) => {
                     Box::new(Caller::new(test, server.clone(), thread, sizes, shared))
                 }
                 Door::Listener { .. } => {
-                    Box::new(Acceptor::new(test, door, thread, sizes, shared)?)
+                    Box::new(Acceptor::new(test, door, (thread, seat), sizes, shared)?)
                 }
             });
         }
@@ -259,8 +335,7 @@ impl Stage<'_> {
 /// A sender that was asked to stop, and a receiver that saw it stop, end in good order; the harness
 /// does not know that it was before their time.
 fn flag_request_to_stop(validity: &mut Validity, shared: &Shared) {
-    let known = validity.flags.iter().any(|flag| flag.code == INTERRUPTED);
-    if shared.stopped() && !known {
+    if shared.stopped() && !is_interrupted(validity) {
         let evidence = "a side was told to stop and ended the measured window before its time";
         validity.flag(Severity::Invalid, INTERRUPTED, evidence);
     }
@@ -291,6 +366,11 @@ fn flag_findings(validity: &mut Validity, findings: &Findings) {
         );
         validity.flag(Severity::Degraded, "unanswered_requests", evidence);
     }
+}
+
+/// Whether the harness saw that a signal ended the window.
+fn is_interrupted(validity: &Validity) -> bool {
+    validity.flags.iter().any(|flag| flag.code == INTERRUPTED)
 }
 
 /// The code of the flag that the harness, too, gives a window that a signal ended.
@@ -467,6 +547,7 @@ mod tests {
             busy_poll: false,
             socket: SocketOptions::default(),
             arrival: None,
+            placement: Default::default(),
             shape,
             flows: 3,
             threads: 1,
@@ -476,6 +557,15 @@ mod tests {
             interval_s: 1.0,
             timeout_s: 10.0,
         }
+    }
+
+    #[test]
+    fn only_an_interruption_explains_an_empty_window() {
+        let mut validity = Validity::default();
+        validity.flag(Severity::Degraded, "cpu_steal", "a busy machine");
+        assert!(!is_interrupted(&validity));
+        validity.flag(Severity::Invalid, INTERRUPTED, "a signal");
+        assert!(is_interrupted(&validity));
     }
 
     #[test]

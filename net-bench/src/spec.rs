@@ -2,6 +2,9 @@
 
 use crate::client::{Family, Place};
 use crate::control::Key;
+use crate::place::Placement;
+use crate::place::pin::Pin;
+use crate::place::ports::Queues;
 use crate::size;
 use crate::test::{
     Arrival, Direction, Engine, MAX_SECONDS, MAX_THREADS, Process, Receive, Shape, SocketOptions,
@@ -217,6 +220,36 @@ pub struct SizeArgs {
     response_size: u64,
 }
 
+/// Where threads run.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Placement")]
+struct PinArgs {
+    /// CPUs of the threads of both sides: rx-queue (each on the CPU that takes in the packets of its
+    /// first flow, none on another's while there are CPUs; of tcp_crr the server's threads, each
+    /// with a listener for the connections of its CPU), rx-queue+N (N allowed CPUs further), a list
+    /// such as 0,2,4-7 used in turn, or none (the scheduler decides)
+    #[arg(long, value_name = "WHERE", default_value = "none")]
+    pin: Pin,
+    /// The same for the server's threads alone [default: as --pin]
+    #[arg(long, value_name = "WHERE")]
+    server_pin: Option<Pin>,
+    /// Receive queues of the server's device that flows are led to in turn, by source ports chosen
+    /// from the device's hash key and indirection table: all, or a list such as 0,2 [default: the
+    /// kernel chooses ports]
+    #[arg(long, value_name = "QUEUES")]
+    queues: Option<Queues>,
+}
+
+impl PinArgs {
+    fn placement(self) -> Placement {
+        Placement {
+            server: self.server_pin.unwrap_or_else(|| self.pin.clone()),
+            client: self.pin,
+            queues: self.queues,
+        }
+    }
+}
+
 /// Options of `null`.
 #[derive(Debug, Clone, Args)]
 pub struct NullArgs {
@@ -276,6 +309,8 @@ pub struct CrrArgs {
     #[command(flatten)]
     socket: TcpArgs,
     #[command(flatten)]
+    pin: PinArgs,
+    #[command(flatten)]
     output: OutputArgs,
 }
 
@@ -311,6 +346,8 @@ pub struct UnderLoadArgs {
     #[command(flatten)]
     socket: TcpArgs,
     #[command(flatten)]
+    pin: PinArgs,
+    #[command(flatten)]
     output: OutputArgs,
 }
 
@@ -340,6 +377,8 @@ struct RrArgs {
     arrival: ArrivalArgs,
     #[command(flatten)]
     sizes: SizeArgs,
+    #[command(flatten)]
+    pin: PinArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -415,6 +454,8 @@ struct DatagramArgs {
     #[command(flatten)]
     direction: DirectionArgs,
     #[command(flatten)]
+    pin: PinArgs,
+    #[command(flatten)]
     output: OutputArgs,
 }
 
@@ -444,6 +485,8 @@ pub struct StreamArgs {
     length: u64,
     #[command(flatten)]
     direction: DirectionArgs,
+    #[command(flatten)]
+    pin: PinArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -480,6 +523,12 @@ struct Params {
     rate_per_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     arrival: Option<Process>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pin: Option<Pin>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_pin: Option<Pin>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queues: Option<Queues>,
     flows: u32,
     threads: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -522,6 +571,11 @@ impl From<&SocketOptions> for SocketParams {
             device_poll_us: options.device_poll_us,
         }
     }
+}
+
+/// A placement that was asked for.
+fn pinned(pin: &Pin) -> Option<Pin> {
+    (*pin != Pin::None).then(|| pin.clone())
 }
 
 #[derive(Serialize)]
@@ -592,6 +646,9 @@ impl Serialize for Spec {
             socket: SocketParams::from(&test.socket),
             rate_per_s: test.arrival.as_ref().map(|arrival| arrival.rate_per_s),
             arrival: test.arrival.as_ref().map(|arrival| arrival.process),
+            pin: pinned(&test.placement.client),
+            server_pin: pinned(&test.placement.server),
+            queues: test.placement.queues.clone(),
             flows: test.flows,
             threads: test.threads,
             duration_s: timed.then_some(test.duration_s),
@@ -636,6 +693,7 @@ struct Kind {
     busy_poll: bool,
     socket: SocketOptions,
     arrival: Option<Arrival>,
+    placement: Placement,
 }
 
 /// Puts the pieces together and checks them as a whole.
@@ -659,6 +717,7 @@ fn spec(
         busy_poll: kind.busy_poll,
         socket: kind.socket,
         arrival: kind.arrival,
+        placement: kind.placement,
         flows,
         threads: threads.unwrap_or(default_threads),
         duration_s: load.time,
@@ -707,6 +766,7 @@ impl NullArgs {
             busy_poll: false,
             socket: SocketOptions::default(),
             arrival: None,
+            placement: Placement::default(),
         };
         let threads = (self.threads, Some(self.threads));
         let nowhere = (None, NO_TIMEOUT_S);
@@ -724,6 +784,7 @@ impl RrArgs {
             busy_poll: self.busy_poll,
             socket,
             arrival: self.arrival.arrival()?,
+            placement: self.pin.placement(),
         };
         let place = self.server.place()?;
         spec(kind, &self.load, self.flows.counts(), place, self.output)
@@ -757,6 +818,7 @@ impl CrrArgs {
             busy_poll: false,
             socket: self.socket.options(),
             arrival: None,
+            placement: self.pin.placement(),
         };
         let threads = (self.threads, Some(self.threads));
         spec(kind, &self.load, threads, self.server.place()?, self.output)
@@ -782,6 +844,7 @@ impl UnderLoadArgs {
             busy_poll: false,
             socket: self.socket.options(),
             arrival: self.arrival.arrival()?,
+            placement: self.pin.placement(),
         };
         let flows = (self.flows, self.threads);
         spec(kind, &self.load, flows, self.server.place()?, self.output)
@@ -821,6 +884,7 @@ impl DatagramArgs {
             },
             socket: self.socket.options(),
             arrival: None,
+            placement: self.pin.placement(),
         };
         let place = self.server.place()?;
         spec(kind, &self.load, self.flows.counts(), place, self.output)
@@ -868,6 +932,7 @@ impl StreamArgs {
             busy_poll: false,
             socket: self.socket.options(),
             arrival: None,
+            placement: self.pin.placement(),
         };
         let place = self.server.place()?;
         spec(kind, &self.load, self.flows.counts(), place, self.output)

@@ -5,6 +5,8 @@
 //! server has no flags of its own for any of it. Because a stranger may have written it, the server
 //! checks whatever it is sent with the same [`Test::check`] that checks a command line.
 
+use crate::place::Placement;
+use crate::place::pin::Pin;
 use crate::workload::udp_stream::NUMBER_BYTES;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +53,8 @@ pub struct Test {
     pub socket: SocketOptions,
     /// When requests go; absent where each waits for the response to the one before.
     pub arrival: Option<Arrival>,
+    /// Where the sides' threads run.
+    pub placement: Placement,
     /// Connections; in each direction, where data goes both ways at once.
     pub flows: u32,
     /// Threads on each side; in each direction, likewise.
@@ -326,6 +330,7 @@ impl Test {
         self.check_memory()?;
         self.check_engine()?;
         self.check_arrival()?;
+        self.check_placement()?;
         self.socket.check(self.transport)
     }
 
@@ -401,6 +406,31 @@ impl Test {
                  8 bytes: --request-size 8 --response-size 8, or more"
                     .to_owned(),
             );
+        }
+        Ok(())
+    }
+
+    fn check_placement(&self) -> Result<(), String> {
+        let Placement {
+            client,
+            server,
+            queues,
+        } = &self.placement;
+        let by_queue = [client, server]
+            .iter()
+            .any(|pin| matches!(pin, Pin::RxQueue { .. }));
+        if by_queue && self.transport == Transport::Unix {
+            return Err(
+                "--pin rx-queue: Unix sockets have no receive queue; name CPUs instead".to_owned(),
+            );
+        }
+        let led = queues.is_some();
+        if led && (self.transport == Transport::Unix || self.has_door()) {
+            return Err(format!(
+                "--queues: the flows of {} have no source ports to choose; tcp_rr, udp_rr and \
+                 streams have",
+                self.name()
+            ));
         }
         Ok(())
     }
@@ -559,6 +589,7 @@ mod tests {
             busy_poll: false,
             socket: SocketOptions::default(),
             arrival: None,
+            placement: Placement::default(),
             flows: 2,
             threads: 2,
             duration_s: 1.0,

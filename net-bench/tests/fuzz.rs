@@ -8,6 +8,9 @@ use net_bench::control::handshake::{SERVER_HELLO_BYTES, check_prefix, client_hel
 use net_bench::control::message::{Leg, Ready, Reply, Request, Role};
 use net_bench::control::{Channel, ControlError, Key};
 use net_bench::observe::Observed;
+use net_bench::place::Placement;
+use net_bench::place::pin::Pin;
+use net_bench::place::ports::Queues;
 use net_bench::test::{
     Arrival, Direction, Engine, Process, Receive, Shape, SocketOptions, Test, Transport,
 };
@@ -53,6 +56,11 @@ fn test() -> Test {
             pacing_bytes_per_s: Some(125_000_000),
             device_poll_us: Some(50),
         },
+        placement: Placement {
+            client: Pin::List(vec![0, 3]),
+            server: Pin::RxQueue { offset: 1 },
+            queues: Some(Queues::These(vec![0, 2])),
+        },
         arrival: Some(Arrival {
             rate_per_s: 1e4,
             process: Process::Poisson,
@@ -86,6 +94,8 @@ fn observed() -> Observed {
         },
         "threads": {"threads": 1, "user_s": 0.1, "system_s": 0.2, "busiest_thread": 0.9,
             "involuntary_switches": 4},
+        "thread_cpus": [0, 3],
+        "listener_cpus": [],
         "cores": [{"cpu": 0, "user_s": 0.1, "system_s": 0.1, "irq_s": 0, "softirq_s": 0.1,
             "steal_s": 0, "idle_s": 0.1}],
         "device": {"unavailable": "the route to the peer: Network is unreachable"},
@@ -120,6 +130,12 @@ fn replies() -> Vec<Reply> {
         },
         token: [3; 16],
         host: Some(reports::host::fingerprint()),
+        steering: Some(
+            serde_json::from_value(serde_json::json!({
+                "table": [0, 1, 2, 3], "key": vec![7; 40], "seed": 0
+            }))
+            .unwrap(),
+        ),
     };
     vec![
         Reply::Go,
@@ -136,7 +152,7 @@ fn replies() -> Vec<Reply> {
 #[test]
 fn messages_survive_mutation() {
     let mut random = fastrand::Rng::with_seed(0x6e65_7462_656e_6368);
-    let request = serde_json::to_vec(&Request::Test(test())).unwrap();
+    let request = serde_json::to_vec(&Request::Test(Box::new(test()))).unwrap();
     for _ in 0..4000 {
         let mut bytes = request.clone();
         mutate(&mut random, &mut bytes);
@@ -232,7 +248,7 @@ fn a_live_channel_survives_mutated_conversations() {
             }
             let ours = client_hello(&Key::EMPTY, &theirs).unwrap();
             let session = net_bench::control::handshake::session_key(&Key::EMPTY, &theirs, &ours);
-            let payload = serde_json::to_vec(&Request::Test(test())).unwrap();
+            let payload = serde_json::to_vec(&Request::Test(Box::new(test()))).unwrap();
             let frame = Sealer::new(session, frame::TO_SERVER)
                 .seal(&payload)
                 .unwrap();

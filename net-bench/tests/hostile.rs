@@ -150,7 +150,8 @@ fn a_test_beyond_the_limits_is_refused_by_the_server_too() {
             "{{\"test\":{{\"transport\":\"tcp\",\"shape\":{{\"stream\":{{\"length_bytes\":{length},\
              \"direction\":\"forward\"}}}},\"engine\":\"plain\",\"receive\":\"plain\",\"busy_poll\":false,\"socket\":{{\"nagle\":false,\
              \"window_bytes\":null,\"congestion\":null,\"dscp\":null,\"segment_bytes\":null,\
-             \"pacing_bytes_per_s\":null,\"device_poll_us\":null}},\"arrival\":null,\"flows\":{flows},\"threads\":1,\"duration_s\":1.0,\
+             \"pacing_bytes_per_s\":null,\"device_poll_us\":null}},\"arrival\":null,\"placement\":{{\"client\":\"none\",\
+             \"server\":\"none\",\"queues\":null}},\"flows\":{flows},\"threads\":1,\"duration_s\":1.0,\
              \"operations\":null,\"omit_s\":0.0,\"interval_s\":1.0,\"timeout_s\":10.0}}}}"
         )
     };

@@ -144,6 +144,7 @@ fn reverse_stream() -> Test {
         busy_poll: false,
         socket: SocketOptions::default(),
         arrival: None,
+        placement: Default::default(),
         flows: 1,
         threads: 1,
         duration_s: 1.0,
@@ -159,7 +160,9 @@ fn an_address_that_proves_nothing_is_sent_nothing() {
     let server = Server::start(&[]);
     let stream = TcpStream::connect(server.address).unwrap();
     let mut channel = Channel::connect(stream, &Key::EMPTY).unwrap();
-    channel.send(&Request::Test(reverse_stream())).unwrap();
+    channel
+        .send(&Request::Test(Box::new(reverse_stream())))
+        .unwrap();
     let Reply::Ready(ready) = channel.receive(Duration::from_secs(5)).unwrap() else {
         panic!("not ready");
     };

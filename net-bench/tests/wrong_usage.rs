@@ -20,6 +20,22 @@ fn assert_usage(arguments: &[&str], words: &[&str]) {
 fn impossible_values_are_refused_by_name() {
     let table: &[(&[&str], &[&str])] = &[
         (&["tcp_rr", "--frobnicate"], &["--frobnicate"]),
+        (&["tcp_rr", "--pin", "rx_queue"], &["--pin", "rx-queue+N"]),
+        (&["tcp_stream", "--pin", "3-1"], &["--pin", "0,2,4-7"]),
+        (
+            &["udp_rr", "--server-pin", "1024"],
+            &["--server-pin", "1023"],
+        ),
+        (&["tcp_rr", "--queues", "none"], &["--queues", "all"]),
+        (
+            &["tcp_crr", "--queues", "all"],
+            &["--queues", "tcp_crr", "source ports"],
+        ),
+        (&["unix_rr", "--queues", "0"], &["--queues", "unix_rr"]),
+        (
+            &["unix_rr", "--pin", "rx-queue"],
+            &["--pin rx-queue", "name CPUs"],
+        ),
         (
             &["tcp_rr", "--rate", "0"],
             &["--rate 0", "requests per second"],

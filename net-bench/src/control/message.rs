@@ -7,6 +7,7 @@
 //! the server may send [`Reply::Failed`], which is its last word.
 
 use crate::observe::Observed;
+use crate::observe::queues::Steering;
 use crate::test::Test;
 use crate::transport::rendezvous::{DataAddress, Token};
 use crate::workload::open_rr::Schedule;
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// Take part in this test.
-    Test(Test),
+    Test(Box<Test>),
     /// Stop sending: the client was told to end early.
     Stop,
     /// The client starts no more traffic; of transports that cannot say it themselves.
@@ -59,6 +60,8 @@ pub struct Ready {
     pub token: Token,
     /// What the server's machine is like; absent where it is the client's own.
     pub host: Option<Host>,
+    /// How the server's device chooses receive queues, where the test wants to know.
+    pub steering: Option<Steering>,
 }
 
 /// What a thread of one side does with its flows.
@@ -179,6 +182,7 @@ mod tests {
             busy_poll: false,
             socket: SocketOptions::default(),
             arrival: None,
+            placement: Default::default(),
             flows: 2,
             threads: 2,
             duration_s: 1.0,
@@ -225,10 +229,10 @@ mod tests {
 
     #[test]
     fn messages_of_other_shapes_are_not_messages() {
-        let text = serde_json::to_string(&Request::Test(test())).expect("it serialises");
+        let text = serde_json::to_string(&Request::Test(Box::new(test()))).expect("it serialises");
         assert_eq!(
             serde_json::from_str::<Request>(&text).expect("it comes back"),
-            Request::Test(test())
+            Request::Test(Box::new(test()))
         );
         let extra = text.replacen("{\"test\":{", "{\"test\":{\"sudo\":true,", 1);
         for bad in [

@@ -199,6 +199,7 @@ fn words(pairs: &[Pair<'_>], remote: bool, observed: &mut Map<String, Value>) {
         add(&named("limited_by"), Some(pair.verdict().to_string()));
         add(&named("tcp"), tcp(pair.observed[0]));
         add(&named("cpu"), Some(cpu(pair, remote)));
+        add(&named("pinned"), pinned(pair));
         add(&named("queues"), queues(pair));
     }
 }
@@ -260,6 +261,25 @@ fn cpu(pair: &Pair<'_>, remote: bool) -> String {
     format!("{}; {}", side(0, remote), side(1, true))
 }
 
+/// Told of the sides whose threads have CPUs of their own.
+fn pinned(pair: &Pair<'_>) -> Option<String> {
+    let sides = pair.names.iter().zip(pair.observed);
+    let told = sides.filter_map(|(name, observed)| {
+        let cpus = observed.thread_cpus.known()?;
+        let cpus: Vec<String> = cpus.iter().map(u32::to_string).collect();
+        let listeners = match observed.listener_cpus.len() {
+            0 | 1 => String::new(),
+            count => format!(", with {count} listeners steered by CPU"),
+        };
+        Some(format!(
+            "{name}'s threads on CPU {}{listeners}",
+            cpus.join(", ")
+        ))
+    });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
 /// Told where there is more than one queue to choose from.
 fn queues(pair: &Pair<'_>) -> Option<String> {
     let told = pair
@@ -315,6 +335,8 @@ fn side(observed: &Observed, cpu_s_per_million_packets: Fact<f64>) -> Value {
     json!({
         "elapsed_s": observed.elapsed_s,
         "threads": observed.threads,
+        "thread_cpus": observed.thread_cpus,
+        "listener_cpus": observed.listener_cpus,
         "cpu_s_per_million_packets": cpu_s_per_million_packets,
         "cores": observed.cores,
         "busy_cores": observed.cores.clone().map(|cores| busy_cores(&cores)),

@@ -1,9 +1,13 @@
 //! Which CPU each thread runs on.
 
+use anyhow::Context;
 use bench_sys::socket_state::incoming_cpu;
 use nix::errno::Errno;
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
+use reports::measure::{Recorder, Verified, Workload};
+use reports::model::Work;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::os::fd::AsFd;
 use std::str::FromStr;
@@ -12,7 +16,8 @@ use std::str::FromStr;
 const MAX_CPU: u32 = 1023;
 
 /// How threads are placed. As text: `none`, `rx-queue`, `rx-queue+1`, or CPUs as in `0,2,4-7`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Pin {
     /// The scheduler decides.
     #[default]
@@ -87,6 +92,20 @@ impl FromStr for Pin {
     }
 }
 
+impl TryFrom<String> for Pin {
+    type Error = PinError;
+
+    fn try_from(text: String) -> Result<Self, PinError> {
+        text.parse()
+    }
+}
+
+impl From<Pin> for String {
+    fn from(pin: Pin) -> Self {
+        pin.to_string()
+    }
+}
+
 /// A plain number without sign, up to [`MAX_CPU`].
 fn number(text: &str) -> Option<u32> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -94,8 +113,8 @@ fn number(text: &str) -> Option<u32> {
     (number <= MAX_CPU).then_some(number)
 }
 
-/// CPUs in the order in which they are named.
-fn list(text: &str) -> Option<Vec<u32>> {
+/// Numbers, of CPUs or of queues, in the order in which they are named.
+pub(super) fn list(text: &str) -> Option<Vec<u32>> {
     let mut cpus = Vec::new();
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -109,7 +128,8 @@ fn list(text: &str) -> Option<Vec<u32>> {
 }
 
 /// CPUs as a list, runs drawn together.
-fn in_words(cpus: &[u32]) -> String {
+#[must_use]
+pub fn in_words(cpus: &[u32]) -> String {
     let runs = cpus.chunk_by(|a, b| a + 1 == *b).map(|run| match run {
         [first, .., last] => format!("{first}-{last}"),
         [one] => one.to_string(),
@@ -150,6 +170,73 @@ impl Pin {
                 Ok(beside_queues(&queues, *offset, &allowed))
             }
         }
+    }
+}
+
+impl Pin {
+    /// The CPU of each of so many threads that have no flow when they start: on `rx-queue` the
+    /// allowed CPUs in turn, from the one `offset` places on.
+    ///
+    /// # Errors
+    /// A CPU that may not be used.
+    pub fn place_at_door(&self, threads: usize) -> Result<Vec<Option<u32>>, PinError> {
+        let allowed = allowed_cpus()?;
+        match self {
+            Self::None => Ok(vec![None; threads]),
+            Self::List(cpus) => in_turn(cpus, threads, &allowed),
+            Self::RxQueue { offset } => {
+                let all = allowed.iter().copied().map(Some).cycle();
+                Ok(all.skip(*offset as usize).take(threads).collect())
+            }
+        }
+    }
+}
+
+/// The work of a thread that runs on one CPU and nowhere else.
+pub struct Pinned {
+    inner: Box<dyn Workload>,
+    cpu: u32,
+}
+
+impl Pinned {
+    /// Has `inner` done on `cpu`.
+    #[must_use]
+    pub fn new(inner: Box<dyn Workload>, cpu: u32) -> Self {
+        Self { inner, cpu }
+    }
+}
+
+impl Workload for Pinned {
+    fn prepare(&mut self) -> anyhow::Result<()> {
+        // Before anything is allocated: memory is given where it is first touched.
+        pin_this_thread(self.cpu)?;
+        self.inner.prepare()
+    }
+
+    #[inline]
+    fn step(&mut self, rec: &mut Recorder) -> anyhow::Result<Work> {
+        self.inner.step(rec)
+    }
+
+    fn drain(&mut self) -> anyhow::Result<Work> {
+        self.inner.drain()
+    }
+
+    fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
+        let (cpu, here) = (
+            self.cpu,
+            sched_getcpu().context("on which CPU a thread is")?,
+        );
+        anyhow::ensure!(
+            here == cpu as usize,
+            "a thread that was put on CPU {cpu} ended on CPU {here}: something else on this machine \
+             moved it (taskset, cpuset, a CPU that went offline)"
+        );
+        self.inner.verify(total)
+    }
+
+    fn extra_histograms(&self) -> &'static [&'static str] {
+        self.inner.extra_histograms()
     }
 }
 

@@ -5,9 +5,9 @@
 //! classic BPF, run by the kernel for each new connection, choose the listener by the CPU instead.
 
 use bench_sys::reuseport::{Instruction, attach};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 
 /// The most sockets of one group.
 pub const MAX_SOCKETS: usize = 1024;
@@ -23,9 +23,17 @@ const ANCILLARY_CPU: u32 = 0xffff_f000 + 36;
 /// Why there can be no such group.
 #[derive(Debug, thiserror::Error)]
 pub enum ReuseportError {
-    /// No CPU, or too many.
-    #[error("{0} sockets were to share a port; from 1 to {MAX_SOCKETS} can")]
-    Count(usize),
+    /// Not a socket for each CPU, none, or too many.
+    #[error(
+        "{sockets} sockets were to share a port for {cpus} CPUs; from 1 to {MAX_SOCKETS} can, one \
+         for each CPU"
+    )]
+    Count {
+        /// Sockets that were given.
+        sockets: usize,
+        /// CPUs that were named.
+        cpus: usize,
+    },
     /// What the kernel says.
     #[error("socket {number} of {count} on {address}: cannot {what}: {error}")]
     Kernel {
@@ -66,44 +74,26 @@ fn program(cpus: &[u32]) -> Vec<Instruction> {
     program
 }
 
-/// Listeners on one address, of which number *i* gets the connections whose first packet CPU
-/// `cpus[i]` takes in. Port 0 gives all of them the same free one.
+/// Has new stream sockets listen on one address, number *i* for the connections whose first packet
+/// CPU `cpus[i]` takes in. Port 0 gives all of them the same free one.
 ///
 /// # Errors
 /// What cannot be bound or steered, and the kernel's word.
-pub fn listeners(
-    address: SocketAddr,
+pub fn listen(
+    sockets: &[Socket],
     cpus: &[u32],
+    address: SocketAddr,
     backlog: i32,
-) -> Result<Vec<TcpListener>, ReuseportError> {
-    let listen = |socket: &Socket| socket.listen(backlog);
-    let sockets = group(address, cpus, Type::STREAM, Protocol::TCP, listen)?;
-    Ok(sockets.into_iter().map(TcpListener::from).collect())
-}
-
-/// UDP sockets on one address, of which number *i* gets the datagrams that CPU `cpus[i]` takes in.
-///
-/// # Errors
-/// What cannot be bound or steered, and the kernel's word.
-pub fn udp_sockets(address: SocketAddr, cpus: &[u32]) -> Result<Vec<UdpSocket>, ReuseportError> {
-    let sockets = group(address, cpus, Type::DGRAM, Protocol::UDP, |_| Ok(()))?;
-    Ok(sockets.into_iter().map(UdpSocket::from).collect())
-}
-
-fn group(
-    address: SocketAddr,
-    cpus: &[u32],
-    kind: Type,
-    protocol: Protocol,
-    start: impl Fn(&Socket) -> io::Result<()>,
-) -> Result<Vec<Socket>, ReuseportError> {
+) -> Result<(), ReuseportError> {
     let count = cpus.len();
-    if !(1..=MAX_SOCKETS).contains(&count) {
-        return Err(ReuseportError::Count(count));
+    if count != sockets.len() || !(1..=MAX_SOCKETS).contains(&count) {
+        return Err(ReuseportError::Count {
+            sockets: sockets.len(),
+            cpus: count,
+        });
     }
-    let mut sockets: Vec<Socket> = Vec::with_capacity(count);
     let mut bound = address;
-    for number in 1..=count {
+    for (socket, number) in sockets.iter().zip(1..) {
         let failed = |what| {
             move |error| ReuseportError::Kernel {
                 number,
@@ -113,16 +103,13 @@ fn group(
                 error,
             }
         };
-        let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))
-            .map_err(failed("be made"))?;
         socket
             .set_reuse_port(true)
             .map_err(failed("share its port"))?;
         socket.bind(&bound.into()).map_err(failed("be bound"))?;
-        start(&socket).map_err(failed("listen"))?;
+        socket.listen(backlog).map_err(failed("listen"))?;
         let local = socket.local_addr().map_err(failed("tell its address"))?;
         bound = local.as_socket().unwrap_or(bound);
-        sockets.push(socket);
     }
     // The program is the group's: it counts for all, in the order in which they joined.
     attach(&sockets[0], &program(cpus)).map_err(|error| ReuseportError::Kernel {
@@ -131,15 +118,15 @@ fn group(
         address: bound,
         what: "be steered by CPU",
         error,
-    })?;
-    Ok(sockets)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::pin::{allowed_cpus, pin_this_thread};
     use super::*;
-    use std::net::{Ipv4Addr, TcpStream};
+    use socket2::{Domain, Type};
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
     /// Runs the program as the kernel does, on a CPU of our choice.
     fn run(program: &[Instruction], cpu: u32) -> u32 {
@@ -184,10 +171,17 @@ mod tests {
 
     const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
+    fn sockets(count: usize) -> Vec<Socket> {
+        let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        std::iter::repeat_with(socket).take(count).collect()
+    }
+
     #[test]
     fn a_connection_goes_to_the_listener_of_its_cpu() {
         let cpus = cpus();
-        let listeners = listeners(ANY, &cpus, 64).expect("they share a port");
+        let sockets = sockets(cpus.len());
+        listen(&sockets, &cpus, ANY, 64).expect("they share a port");
+        let listeners: Vec<TcpListener> = sockets.into_iter().map(TcpListener::from).collect();
         let address = listeners[0].local_addr().expect("bound");
         for round in 0..4 {
             for (place, &cpu) in cpus.iter().enumerate() {
@@ -207,39 +201,16 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_goes_to_the_socket_of_its_cpu() {
-        let cpus = cpus();
-        let sockets = udp_sockets(ANY, &cpus).expect("they share a port");
-        let address = sockets[0].local_addr().expect("bound");
-        for (place, &cpu) in cpus.iter().enumerate() {
-            let sender = std::thread::spawn(move || {
-                pin_this_thread(cpu).expect("it is allowed");
-                let socket = UdpSocket::bind(ANY).expect("loopback");
-                socket.send_to(&[cpu as u8], address).expect("it sends");
-            });
-            sender.join().expect("no panic");
-            sockets[place].set_nonblocking(true).expect("it is ours");
-            let mut byte = [0];
-            let received = sockets[place].recv(&mut byte);
-            assert_eq!(
-                received.map_err(|error| error.to_string()),
-                Ok(1),
-                "CPU {cpu}"
-            );
-            assert_eq!(byte, [cpu as u8]);
-        }
-    }
-
-    #[test]
     fn groups_that_cannot_be_are_refused_with_the_reason() {
-        assert!(matches!(
-            listeners(ANY, &[], 1),
-            Err(ReuseportError::Count(0))
-        ));
+        for (count, cpus) in [(0, &[][..]), (1, &[0, 1]), (2, &[0])] {
+            let refused = listen(&sockets(count), cpus, ANY, 1);
+            assert!(matches!(refused, Err(ReuseportError::Count { .. })));
+        }
         // The largest group's program is within what the kernel takes.
         assert!(program(&vec![0; MAX_SOCKETS]).len() <= 4096);
         let elsewhere = SocketAddr::from(([192, 0, 2, 1], 0));
-        let error = listeners(elsewhere, &[0], 1).expect_err("not this machine's address");
+        let error =
+            listen(&sockets(1), &[0], elsewhere, 1).expect_err("not this machine's address");
         let words = error.to_string();
         assert!(
             words.contains("192.0.2.1") && words.contains("be bound"),

@@ -10,8 +10,11 @@ use std::net::{IpAddr, Shutdown};
 pub enum Door {
     /// The server's end.
     Listener {
-        /// What listens.
-        socket: Socket,
+        /// What listens: one socket, or one for each of `cpus`.
+        sockets: Vec<Socket>,
+        /// The CPUs whose connections the kernel hands to these sockets, in their order; empty
+        /// where one socket takes them all.
+        cpus: Vec<u32>,
         /// From where connections are taken in; from everywhere, where the client's address for
         /// data is not known.
         guest: Option<IpAddr>,
@@ -27,6 +30,8 @@ pub struct Connections {
     pub flows: Vec<SocketFlow>,
     /// The door, of tests that have one.
     pub door: Option<Door>,
+    /// The receive queue of the server's device that each flow was led to; empty where none was.
+    pub queues: Vec<u32>,
 }
 
 impl Connections {
@@ -43,9 +48,11 @@ impl Connections {
     }
 
     fn close_door(&self) {
-        if let Some(Door::Listener { socket, .. }) = &self.door {
-            // A listener that is shut down wakes whoever waits for connections, with an error.
-            let _ = socket.shutdown(Shutdown::Both);
+        if let Some(Door::Listener { sockets, .. }) = &self.door {
+            for socket in sockets {
+                // A listener that is shut down wakes whoever waits for connections, with an error.
+                let _ = socket.shutdown(Shutdown::Both);
+            }
         }
     }
 

@@ -12,6 +12,9 @@ use super::connections::{Connections, Door};
 use super::options;
 use super::socket::SocketFlow;
 use crate::control::Channel;
+use crate::observe::queues::Steering;
+use crate::place::ports::{self, Landing};
+use crate::place::reuseport;
 use crate::test::{Test, Transport};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -50,6 +53,10 @@ pub enum DataAddress {
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
+    /// Those that share its port where each CPU has one of its own.
+    others: Vec<Socket>,
+    /// The CPU of `socket`, then those of the others; empty where there is one for all.
+    cpus: Vec<u32>,
     address: DataAddress,
     /// Whether data comes another way than the control channel, from addresses that are not known.
     apart: bool,
@@ -71,17 +78,15 @@ impl Listener {
                 (Some(name), address)
             }
         };
-        let socket = data_socket(test, address.domain())?;
+        let cpus = door_cpus(test)?;
         let place = place(&address);
-        let listening = socket.bind(&address).and_then(|()| {
-            // The caller polls; between the kernel's word and our answer somebody may be gone.
-            socket.set_nonblocking(true)?;
-            match test.transport {
-                Transport::Udp => Ok(()),
-                Transport::Tcp | Transport::Unix => socket.listen(1024),
-            }
-        });
-        listening.with_context(|| format!("cannot listen for data on {place}"))?;
+        let (socket, others) = match (address.as_socket(), cpus.is_empty()) {
+            (Some(address), false) => listen_by_cpu(test, address, &cpus),
+            _ => listen(test, &address).map(|socket| (socket, Vec::new())),
+        }
+        .with_context(|| format!("cannot listen for data on {place}"))?;
+        // The caller polls; between the kernel's word and our answer somebody may be gone.
+        socket.set_nonblocking(true)?;
         let address = match name {
             Some(name) => DataAddress::Name(name),
             None => {
@@ -92,6 +97,8 @@ impl Listener {
         };
         Ok(Self {
             socket,
+            others,
+            cpus,
             address,
             apart: apart.is_some(),
         })
@@ -102,6 +109,52 @@ impl Listener {
     pub fn address(&self) -> &DataAddress {
         &self.address
     }
+}
+
+/// The backlog of data listeners.
+const BACKLOG: i32 = 1024;
+
+/// One socket for all.
+fn listen(test: &Test, address: &SockAddr) -> anyhow::Result<Socket> {
+    let socket = data_socket(test, address.domain())?;
+    socket.bind(address)?;
+    match test.transport {
+        Transport::Udp => {}
+        Transport::Tcp | Transport::Unix => socket.listen(BACKLOG)?,
+    }
+    Ok(socket)
+}
+
+/// A socket for each CPU.
+fn listen_by_cpu(
+    test: &Test,
+    address: SocketAddr,
+    cpus: &[u32],
+) -> anyhow::Result<(Socket, Vec<Socket>)> {
+    let make = |_| data_socket(test, Domain::for_address(address));
+    let mut sockets: Vec<Socket> = cpus.iter().map(make).collect::<Result<_, _>>()?;
+    reuseport::listen(&sockets, cpus, address, BACKLOG)?;
+    let others = sockets.split_off(1);
+    let first = sockets.pop().context("there is a socket for each CPU")?;
+    Ok((first, others))
+}
+
+/// The CPUs of the server's threads, each once, where they take in connections that come and go.
+fn door_cpus(test: &Test) -> anyhow::Result<Vec<u32>> {
+    if !test.has_door() {
+        return Ok(Vec::new());
+    }
+    let pin = &test.placement.server;
+    let seats = pin
+        .place_at_door(test.threads as usize)
+        .with_context(|| format!("--server-pin (or --pin) {pin}"))?;
+    let mut cpus = Vec::new();
+    for cpu in seats.into_iter().flatten() {
+        if !cpus.contains(&cpu) {
+            cpus.push(cpu);
+        }
+    }
+    Ok(cpus)
 }
 
 /// A name that nobody else has, under which a Unix listener is found.
@@ -158,7 +211,8 @@ pub fn flow_of(bytes: &[u8; PREAMBLE_BYTES], token: &Token, count: u32) -> Optio
     (difference == 0 && index < count).then_some(index)
 }
 
-/// Makes all connections of a test with the server at the other end of the control channel.
+/// Makes all connections of a test with the server at the other end of the control channel, whose
+/// device chooses receive queues by `steering`, where that matters.
 ///
 /// # Errors
 /// One of them cannot be made: which, and what the kernel says.
@@ -167,20 +221,61 @@ pub fn connect(
     control: &Channel,
     data: &DataAddress,
     token: &Token,
+    steering: Option<&Steering>,
 ) -> anyhow::Result<Connections> {
     let address = data_address(test.transport, control.peer(), data)?;
+    let landings = landings(test, control, &address, steering)?;
     let flows = match test.transport {
-        Transport::Udp => datagram::connect(test, &address, token, control),
-        Transport::Tcp | Transport::Unix => connect_streams(test, &address, token),
+        Transport::Udp => datagram::connect(test, &address, token, control, &landings),
+        Transport::Tcp | Transport::Unix => connect_streams(test, &address, token, &landings),
     }?;
     let door = test.has_door().then(|| Door::Server(address));
-    Ok(Connections { flows, door })
+    let queues = landings.iter().map(|landing| landing.queue).collect();
+    Ok(Connections {
+        flows,
+        door,
+        queues,
+    })
+}
+
+/// Where the flows are to come from, of a test that leads them to receive queues.
+fn landings(
+    test: &Test,
+    control: &Channel,
+    address: &SockAddr,
+    steering: Option<&Steering>,
+) -> anyhow::Result<Vec<Landing>> {
+    let Some(queues) = &test.placement.queues else {
+        return Ok(Vec::new());
+    };
+    let steering = steering.context("the server does not tell how its device chooses queues")?;
+    let server = address.as_socket().context("the server has no port")?;
+    let kind = match test.transport {
+        Transport::Udp => Type::DGRAM,
+        Transport::Tcp | Transport::Unix => Type::STREAM,
+    };
+    let ends = (control.local()?, server);
+    let count = test.connections() as usize;
+    ports::landings(queues, steering, kind, ends, count).with_context(|| {
+        format!("--queues {queues}: no source ports for the server's device; name other queues")
+    })
+}
+
+/// Gives a client's socket the address that its flow is to come from.
+fn come_from(socket: &Socket, landing: Option<&Landing>) -> anyhow::Result<()> {
+    let Some(Landing { source, .. }) = landing else {
+        return Ok(());
+    };
+    socket.bind(&(*source).into()).with_context(|| {
+        format!("cannot send from {source}, which was free a moment ago; try again")
+    })
 }
 
 fn connect_streams(
     test: &Test,
     address: &SockAddr,
     token: &Token,
+    landings: &[Landing],
 ) -> anyhow::Result<Vec<SocketFlow>> {
     let count = test.connections();
     let remedy = match test.transport {
@@ -189,7 +284,8 @@ fn connect_streams(
     };
     (0..count)
         .map(|index| {
-            stream::connect(test, address, token, index).with_context(|| {
+            let landing = landings.get(index as usize);
+            stream::connect(test, address, (token, index), landing).with_context(|| {
                 format!(
                     "cannot make data connection {} of {count} to {} ({remedy})",
                     index + 1,
@@ -238,10 +334,17 @@ pub fn gather(
         Transport::Udp => datagram::gather(&listener.socket, test, token, control),
     }?;
     let door = test.has_door().then(|| Door::Listener {
-        socket: listener.socket,
+        sockets: std::iter::once(listener.socket)
+            .chain(listener.others)
+            .collect(),
+        cpus: listener.cpus,
         guest: (!listener.apart).then(|| control.peer().ip()),
     });
-    Ok(Connections { flows, door })
+    Ok(Connections {
+        flows,
+        door,
+        queues: Vec::new(),
+    })
 }
 
 fn did_not_come(missing: usize, count: u32) -> anyhow::Error {

@@ -149,21 +149,29 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Thread `index` of a test, behind a door.
+    /// Thread `index` of a test, behind a door; on the CPU `seat`, it takes in that CPU's
+    /// connections, where each has a listener of its own.
     ///
     /// # Errors
     /// The door is the client's, or the kernel refuses the listener a timeout or a duplicate.
     pub fn new(
         test: &Test,
         door: &Door,
-        index: usize,
+        (index, seat): (usize, Option<u32>),
         sizes: Sizes,
         shared: Shared,
     ) -> anyhow::Result<Self> {
-        let Door::Listener { socket, guest } = door else {
+        let Door::Listener {
+            sockets,
+            cpus,
+            guest,
+        } = door
+        else {
             anyhow::bail!("a server needs a listener");
         };
-        let listener = socket.try_clone()?;
+        let own = cpus.iter().position(|&cpu| Some(cpu) == seat);
+        let socket = sockets.get(own.unwrap_or(0));
+        let listener = socket.context("a door without a listener")?.try_clone()?;
         listener.set_nonblocking(false)?;
         // Inherited by what is accepted, so that a guest who says nothing is let go.
         listener.set_read_timeout(Some(Duration::from_secs_f64(test.timeout_s)))?;

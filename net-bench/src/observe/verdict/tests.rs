@@ -43,6 +43,8 @@ fn side() -> Observed {
             busiest_thread: 0.35,
             involuntary_switches: 0,
         },
+        thread_cpus: Fact::Known(vec![0]),
+        listener_cpus: Vec::new(),
         cores: Fact::Known(vec![core(0), core(1)]),
         device: Fact::Known(DeviceSeen {
             name: "eth0".to_owned(),

@@ -16,9 +16,12 @@
 use super::{PREAMBLE_BYTES, RENDEZVOUS_TIMEOUT, Token, did_not_come, flow_of, place, preamble};
 use crate::control::Channel;
 use crate::control::handshake::NAME;
+use crate::place::pin::Pin;
+use crate::place::ports::Landing;
 use crate::test::Test;
 use crate::transport::socket::SocketFlow;
 use anyhow::Context;
+use bench_sys::socket_state::incoming_cpu;
 use hmac::{Hmac, KeyInit, Mac};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sha2::Sha256;
@@ -35,6 +38,8 @@ pub const CALL_BYTES: usize = NAME.len() + PREAMBLE_BYTES + COOKIE_BYTES;
 const ANSWER_BYTES: usize = NAME.len() + COOKIE_BYTES;
 /// How often a client repeats what may have been lost.
 const REPEAT: Duration = Duration::from_millis(100);
+
+const CLIENT_WENT: &str = "the client went away before its data connections stood";
 
 type Cookie = [u8; COOKIE_BYTES];
 
@@ -93,15 +98,41 @@ pub(super) fn gather(
             return Err(did_not_come(missing, test.connections()));
         }
         let gone = wait([listener].into_iter(), control, left)?;
-        anyhow::ensure!(
-            !gone,
-            "the client went away before its data connections stood"
-        );
+        anyhow::ensure!(!gone, CLIENT_WENT);
         hear_all(&hearing, token, &baker, &mut peers)?;
     }
     let ours = listener.local_addr()?;
     let peers = peers.into_iter().flatten();
-    peers.map(|peer| flow(test, &ours, &peer.into())).collect()
+    let flows = peers.map(|peer| flow(test, &ours, &peer.into()));
+    let flows: Vec<SocketFlow> = flows.collect::<anyhow::Result<_>>()?;
+    if matches!(test.placement.server, Pin::RxQueue { .. }) {
+        learn_queues(&flows, control, deadline)?;
+    }
+    Ok(flows)
+}
+
+/// Waits until a datagram has come in on every flow, which tells the flow's receive queue: the
+/// client repeats its calls until it hears that the test goes.
+fn learn_queues(
+    flows: &[SocketFlow],
+    control: &impl AsFd,
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    for flow in flows {
+        while incoming_cpu(flow.socket())?.is_none() {
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "nothing came in from {} that would tell its receive queue; name CPUs in place of \
+                 --pin rx-queue",
+                flow.peer()
+            );
+            let gone = wait(std::iter::empty(), control, REPEAT / 10)?;
+            anyhow::ensure!(!gone, CLIENT_WENT);
+        }
+    }
+    flows
+        .iter()
+        .try_for_each(|flow| Ok(forget_strangers(flow.socket())?))
 }
 
 /// A socket of the server for one proven address.
@@ -188,8 +219,9 @@ struct Caller {
 }
 
 impl Caller {
-    fn new(test: &Test, server: &SockAddr) -> anyhow::Result<Self> {
+    fn new(test: &Test, server: &SockAddr, landing: Option<&Landing>) -> anyhow::Result<Self> {
         let socket = super::data_socket(test, server.domain())?;
+        super::come_from(&socket, landing)?;
         socket.connect(server)?;
         socket.set_nonblocking(true)?;
         Ok(Self {
@@ -226,10 +258,11 @@ pub(super) fn connect(
     server: &SockAddr,
     token: &Token,
     control: &Channel,
+    landings: &[Landing],
 ) -> anyhow::Result<Vec<SocketFlow>> {
     let place = place(server);
     let make = |index: u32| {
-        Caller::new(test, server)
+        Caller::new(test, server, landings.get(index as usize))
             .with_context(|| format!("cannot make data socket {} to {place}", index + 1))
     };
     let mut callers: Vec<Caller> = (0..test.connections())

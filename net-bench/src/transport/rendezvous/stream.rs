@@ -1,6 +1,7 @@
 //! Data connections of stream sockets: accepted from a listener, known by what they say first.
 
 use super::{PREAMBLE_BYTES, RENDEZVOUS_TIMEOUT, Token, did_not_come, flow_of, place, preamble};
+use crate::place::ports::Landing;
 use crate::test::{Test, Transport};
 use crate::transport::options;
 use crate::transport::socket::SocketFlow;
@@ -19,10 +20,11 @@ const STRANGERS: usize = 64;
 pub(super) fn connect(
     test: &Test,
     address: &SockAddr,
-    token: &Token,
-    index: u32,
+    (token, index): (&Token, u32),
+    landing: Option<&Landing>,
 ) -> anyhow::Result<SocketFlow> {
     let mut socket = super::data_socket(test, address.domain())?;
+    super::come_from(&socket, landing)?;
     match test.transport {
         // A Unix listener with a full queue makes callers wait, without a time limit of its own.
         Transport::Unix => socket.connect(address)?,
@@ -184,6 +186,7 @@ mod tests {
             busy_poll: false,
             socket: SocketOptions::default(),
             arrival: None,
+            placement: Default::default(),
             flows,
             threads: 1,
             duration_s: 1.0,
@@ -221,7 +224,7 @@ mod tests {
             outside.write_all(&preamble(&token, 3)).expect("it speaks");
             let theirs = test.clone();
             let client = std::thread::spawn(move || {
-                let connect = |index| connect(&theirs, &address, &token, index);
+                let connect = |index| connect(&theirs, &address, (&token, index), None);
                 (0..3).map(connect).collect::<anyhow::Result<Vec<_>>>()
             });
             let (control, _quiet) = UnixStream::pair().expect("a pair");
