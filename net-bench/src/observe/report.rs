@@ -129,21 +129,11 @@ impl Pair<'_> {
                 Unit::Count,
                 // From none to a few is no ratio: it describes and is not judged.
                 Better::Neutral,
-                self.retransmits(),
+                retransmits(self.legs[0]),
                 1,
             ));
         }
         metrics
-    }
-
-    fn retransmits(&self) -> Fact<f64> {
-        match &self.observed[0].flows {
-            Fact::Known(flows) => match flows.totals.retransmits {
-                Some(count) => Fact::Known(count as f64),
-                None => Fact::unavailable("the kernel's TCP_INFO has no such field"),
-            },
-            Fact::Unavailable { unavailable } => Fact::unavailable(unavailable),
-        }
     }
 
     /// CPU of a side's threads per million packets that it sent or received.
@@ -174,6 +164,19 @@ impl Pair<'_> {
             }
             _ => Fact::unavailable("the kernel's TCP_INFO does not count segments"),
         }
+    }
+}
+
+/// The segments that a side's TCP sent again during the test.
+#[must_use]
+pub fn retransmits(leg: &Leg) -> Fact<f64> {
+    match leg.observed.as_deref().map(|observed| &observed.flows) {
+        Some(Fact::Known(flows)) => match flows.totals.retransmits {
+            Some(count) => Fact::Known(count as f64),
+            None => Fact::unavailable("the kernel's TCP_INFO has no such field"),
+        },
+        Some(Fact::Unavailable { unavailable }) => Fact::unavailable(unavailable),
+        None => Fact::unavailable("the side had no connections to observe"),
     }
 }
 
