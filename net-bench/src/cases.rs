@@ -8,7 +8,7 @@ use crate::observe::landing;
 use crate::observe::report::report;
 use crate::side;
 use crate::spec::{
-    CrrArgs, NullArgs, PpsArgs, Spec, StreamArgs, TcpRrArgs, UdpRrArgs, UdpStreamArgs,
+    CrrArgs, IncastArgs, NullArgs, PpsArgs, Spec, StreamArgs, TcpRrArgs, UdpRrArgs, UdpStreamArgs,
     UnderLoadArgs, UnixRrArgs,
 };
 use crate::test::{Shape, Test};
@@ -181,6 +181,27 @@ pub const CASES: &[Row] = &[
         options: UnderLoadArgs::augment_args,
         spec: |matches| UnderLoadArgs::from_arg_matches(matches)?.spec(),
     },
+    Row {
+        entry: Entry {
+            name: "incast",
+            summary: "Many flows ask one server at once: time until the last block has come",
+            definition: "In a round the client sends a request of 8 bytes on each of --flows \
+                connections, back to back from one thread (request_spread_ns is how long that \
+                took), and the server's threads answer each with a block of --length bytes; the \
+                next round begins when the last block of this one has arrived. round_ns runs from \
+                before the first request to the last byte of the last block, block_ns to the last \
+                byte of each flow's. bandwidth_bytes_per_s is goodput at the client: bytes of \
+                blocks over the length of the window. fairness_ratio is Jain's index of the flows' \
+                rates, each the flow's bytes over the sum of its block_ns, warm-up included. \
+                retransmits are those of the server. An operation is a round. It is the \
+                synchronized read of the incast papers (Phanishayee et al., FAST 2008) with one \
+                machine for all servers; no packaged peer measures it.",
+            probe: probe_tcp,
+            run: run_incast,
+        },
+        options: IncastArgs::augment_args,
+        spec: |matches| IncastArgs::from_arg_matches(matches)?.spec(),
+    },
 ];
 
 fn probe_tcp() -> Availability {
@@ -256,6 +277,11 @@ fn run_crr(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> 
     let finished = run_test(spec, observer)?;
     let measurement = metrics::request_response(&spec.test, &finished, "transaction_ns")?;
     Ok(with_observations(measurement, &finished))
+}
+
+fn run_incast(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
+    let finished = run_test(spec, observer)?;
+    Ok(with_observations(metrics::incast(&finished)?, &finished))
 }
 
 /// The probe alone, then the probe beside the streams.

@@ -2,6 +2,7 @@
 
 use crate::client::Finished;
 use crate::control::message::{Leg, Role};
+use crate::observe::report::retransmits;
 use crate::test::{Arrival, Direction, Test};
 use crate::workload::open_rr::Schedule;
 use anyhow::Context;
@@ -119,16 +120,7 @@ pub fn request_response(
     if !test.has_door() {
         measurement.metrics.extend(half_round_trips(latencies));
     }
-    for (name, histogram) in &part.totals.extra {
-        let metrics = latency_metrics(name, histogram).into_iter();
-        measurement.metrics.extend(metrics.map(|metric| Metric {
-            headline: false,
-            ..metric
-        }));
-        measurement
-            .histograms
-            .push(histogram_record(name, histogram));
-    }
+    add_extra(&mut measurement, &part.totals);
     measurement.metrics.extend([
         cpu("client_cpu_s", &requester),
         cpu("server_cpu_s", responder),
@@ -146,6 +138,83 @@ pub fn request_response(
         finished.host.is_some(),
     );
     Ok(measurement)
+}
+
+/// Adds the distributions beside the main one.
+fn add_extra(measurement: &mut Measurement, totals: &Totals) {
+    for (name, histogram) in &totals.extra {
+        let metrics = latency_metrics(name, histogram).into_iter();
+        measurement.metrics.extend(metrics.map(|metric| Metric {
+            headline: false,
+            ..metric
+        }));
+        measurement
+            .histograms
+            .push(histogram_record(name, histogram));
+    }
+}
+
+/// The numbers of an incast.
+///
+/// # Errors
+/// A side did not report its part.
+pub fn incast(finished: &Finished) -> anyhow::Result<Measurement> {
+    let part = finished
+        .parts
+        .iter()
+        .find(|part| part.role == Role::Request)
+        .context("no requester took part")?;
+    let (client, server) = (part.leg(), leg_of(&finished.legs, Role::Respond)?);
+    let totals = &part.totals;
+    let goodput = totals.work.bytes as f64 / totals.elapsed_s;
+    let mut measurement = timed(totals, "round_ns", "rounds_per_s");
+    add_extra(&mut measurement, totals);
+    let metric = |name, unit, better, value, n| {
+        Metric::new(name, Aggregation::Total, unit, better, value, n)
+    };
+    measurement.metrics.extend([
+        bandwidth("bandwidth_bytes_per_s", goodput, totals.work.ops).headline(),
+        metric(
+            "fairness_ratio",
+            Unit::Ratio,
+            Better::HigherIsBetter,
+            jain(&part.waits_ns),
+            part.waits_ns.len() as u64,
+        )
+        .headline(),
+        // From none to a few is no ratio: it describes and is not judged.
+        metric(
+            "retransmits",
+            Unit::Count,
+            Better::Neutral,
+            retransmits(server),
+            1,
+        ),
+        cpu("client_cpu_s", &client),
+        cpu("server_cpu_s", server),
+    ]);
+    measurement.metrics.extend(segment("", &client));
+    measurement.facts = facts(server);
+    measurement.verified = verified(&[&client, server]);
+    add_flags(
+        &mut measurement.validity,
+        &finished.legs,
+        finished.host.is_some(),
+    );
+    Ok(measurement)
+}
+
+/// Jain's index of the rates of flows that carried as much as each other in these times: 1 where
+/// all were served alike, 1/n where one of n was served alone. (Jain, Chiu and Hawe, DEC-TR-301)
+fn jain(waits_ns: &[u64]) -> Fact<f64> {
+    if waits_ns.is_empty() || waits_ns.contains(&0) {
+        return Fact::unavailable("no round was completed");
+    }
+    let rates = waits_ns.iter().map(|&wait| 1.0 / wait as f64);
+    let (sum, squares) = rates.fold((0.0, 0.0), |(sum, squares), rate| {
+        (sum + rate, squares + rate * rate)
+    });
+    Fact::Known(sum * sum / (waits_ns.len() as f64 * squares))
 }
 
 /// Adds what an open loop is judged by: what was offered and what was achieved of it.
@@ -520,5 +589,21 @@ fn add_flags(validity: &mut Validity, legs: &[Leg], server: bool) {
         if !known {
             validity.flag(flag.severity, &flag.code, evidence);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jains_index_is_one_for_equals_and_falls_to_a_part_for_one_alone() {
+        let index = |waits: &[u64]| jain(waits).known().copied();
+        assert!((index(&[7, 7, 7]).expect("known") - 1.0).abs() < 1e-12);
+        // Rates of 1 and 3: (1 + 3)² / (2 × (1 + 9)).
+        assert!((index(&[3, 1]).expect("known") - 0.8).abs() < 1e-12);
+        assert!((index(&[1, u64::MAX]).expect("known") - 0.5).abs() < 1e-12);
+        assert_eq!(index(&[]), None);
+        assert_eq!(index(&[0, 1]), None);
     }
 }

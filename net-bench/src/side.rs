@@ -8,6 +8,7 @@ use crate::test::{Direction, Engine, MAX_INTERVALS, Receive, Shape, Test, Transp
 use crate::transport::connections::{Connections, Door};
 use crate::transport::socket::SocketFlow;
 use crate::workload::crr::{Acceptor, Caller};
+use crate::workload::incast::Gatherer;
 use crate::workload::inlet;
 use crate::workload::many_rr::{ManyRequester, ManyResponder};
 use crate::workload::many_stream::{ManyReceiver, ManySender};
@@ -52,6 +53,8 @@ pub struct Part {
     datagrams: Option<Datagrams>,
     schedule: Option<Schedule>,
     zerocopy: Option<ZeroCopy>,
+    /// How long each flow of an incast waited for its blocks, in nanoseconds, warm-up included.
+    pub waits_ns: Vec<u64>,
 }
 
 /// A role of one end, with the connections and threads that it has.
@@ -72,6 +75,16 @@ fn casts(test: &Test, end: End) -> Vec<Cast> {
             first: 0,
             flows: test.flows as usize,
             threads: test.threads as usize,
+        }],
+        // Who asks has all flows on one thread: it begins a round alone.
+        Shape::Incast { .. } => vec![Cast {
+            role: asking(end),
+            first: 0,
+            flows: test.flows as usize,
+            threads: match end {
+                End::Client => 1,
+                End::Server => test.threads as usize,
+            },
         }],
         Shape::Stream { direction, .. } => streams(test, end, direction, 0),
         // The probe has the first connection.
@@ -277,6 +290,7 @@ impl Stage<'_> {
             datagrams: findings.datagrams,
             schedule: findings.schedule,
             zerocopy: findings.zerocopy,
+            waits_ns: findings.waits_ns,
         })
     }
 
@@ -326,7 +340,9 @@ impl Stage<'_> {
             Shape::Stream { length_bytes, .. } | Shape::UnderLoad { length_bytes, .. } => {
                 length_bytes as usize
             }
-            Shape::RequestResponse { .. } | Shape::ConnectRequestResponse { .. } => 0,
+            Shape::RequestResponse { .. }
+            | Shape::ConnectRequestResponse { .. }
+            | Shape::Incast { .. } => 0,
         };
         workload(test, role, own, sizes, length, &self.shared)
     }
@@ -409,6 +425,9 @@ fn workload(
     if role == Role::Send {
         let sending = |(index, flow): (usize, SocketFlow)| (index, flow.with_engine(test.engine));
         flows = flows.into_iter().map(sending).collect();
+    }
+    if let (Role::Request, Shape::Incast { .. }) = (role, &test.shape) {
+        return Ok(Box::new(Gatherer::new(flows, sizes, shared)));
     }
     if let (Role::Request, Some(arrival)) = (role, &test.arrival) {
         let requester = OpenRequester::new(test, arrival, flows, sizes, shared);

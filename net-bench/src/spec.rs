@@ -351,6 +351,38 @@ pub struct UnderLoadArgs {
     output: OutputArgs,
 }
 
+/// Options of `incast`.
+#[derive(Debug, Clone, Args)]
+pub struct IncastArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    load: LoadArgs,
+    /// Number of connections, on each of which a block is asked for in every round
+    #[arg(
+        short = 'P',
+        long,
+        value_name = "N",
+        default_value_t = 32,
+        help_heading = "Load"
+    )]
+    flows: u32,
+    /// Threads of the server that share the flows; the client has one [default: one per flow, at
+    /// most 128]
+    #[arg(short = 'T', long, value_name = "N", help_heading = "Load")]
+    threads: Option<u32>,
+    /// Bytes of a block; K, M, G are powers of 1024
+    #[arg(short = 'l', long, value_name = "SIZE", default_value = "64K",
+          value_parser = size::parse, help_heading = "Load")]
+    length: u64,
+    #[command(flatten)]
+    socket: TcpArgs,
+    #[command(flatten)]
+    pin: PinArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
 /// Options of `udp_rr`.
 #[derive(Debug, Clone, Args)]
 pub struct UdpRrArgs {
@@ -595,6 +627,9 @@ enum ShapeParams {
         length_bytes: u64,
         direction: Direction,
     },
+    Incast {
+        length_bytes: u64,
+    },
 }
 
 impl From<&Shape> for ShapeParams {
@@ -622,6 +657,7 @@ impl From<&Shape> for ShapeParams {
                 length_bytes,
                 direction,
             },
+            Shape::Incast { length_bytes } => Self::Incast { length_bytes },
             Shape::Stream {
                 length_bytes,
                 direction,
@@ -844,6 +880,29 @@ impl UnderLoadArgs {
             busy_poll: false,
             socket: self.socket.options(),
             arrival: self.arrival.arrival()?,
+            placement: self.pin.placement(),
+        };
+        let flows = (self.flows, self.threads);
+        spec(kind, &self.load, flows, self.server.place()?, self.output)
+    }
+}
+
+impl IncastArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        let kind = Kind {
+            transport: Transport::Tcp,
+            shape: Shape::Incast {
+                length_bytes: self.length,
+            },
+            engine: Engine::Plain,
+            receive: Receive::Plain,
+            busy_poll: false,
+            socket: self.socket.options(),
+            arrival: None,
             placement: self.pin.placement(),
         };
         let flows = (self.flows, self.threads);

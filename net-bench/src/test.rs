@@ -7,6 +7,7 @@
 
 use crate::place::Placement;
 use crate::place::pin::Pin;
+use crate::workload::incast::REQUEST_BYTES;
 use crate::workload::udp_stream::NUMBER_BYTES;
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +112,11 @@ pub enum Shape {
         length_bytes: u64,
         /// Who sends the streams.
         direction: Direction,
+    },
+    /// Rounds in which all flows ask at once for a block each.
+    Incast {
+        /// Payload bytes of a block.
+        length_bytes: u64,
     },
     /// As many bytes as go through.
     Stream {
@@ -256,7 +262,7 @@ impl Test {
             Direction::Forward | Direction::Reverse => self.flows,
         };
         match self.shape {
-            Shape::RequestResponse { .. } => self.flows,
+            Shape::RequestResponse { .. } | Shape::Incast { .. } => self.flows,
             Shape::Stream { direction, .. } => streams(direction),
             Shape::UnderLoad { direction, .. } => 1 + streams(direction),
             Shape::ConnectRequestResponse { .. } => 0,
@@ -292,6 +298,7 @@ impl Test {
             (Transport::Tcp, Shape::Stream { .. }) => "tcp_stream",
             (_, Shape::ConnectRequestResponse { .. }) => "tcp_crr",
             (_, Shape::UnderLoad { .. }) => "under_load",
+            (_, Shape::Incast { .. }) => "incast",
             (Transport::Udp, Shape::RequestResponse { .. }) => "udp_rr",
             (Transport::Udp, Shape::Stream { .. }) => "udp_stream",
             (Transport::Unix, Shape::RequestResponse { .. }) => "unix_rr",
@@ -503,6 +510,14 @@ impl Test {
                     bytes: length_bytes.max(request_bytes + response_bytes),
                 })
             }
+            Shape::Incast { length_bytes } => {
+                self.need_tcp()?;
+                length("--length", length_bytes, self.transport)?;
+                Ok(Buffers {
+                    count: self.flows,
+                    bytes: REQUEST_BYTES + length_bytes,
+                })
+            }
             Shape::Stream { length_bytes, .. } => {
                 length("--length", length_bytes, self.transport)?;
                 if self.transport == Transport::Udp && length_bytes < NUMBER_BYTES as u64 {
@@ -618,6 +633,16 @@ mod tests {
                     request_bytes: MAX_LENGTH,
                     response_bytes: MAX_LENGTH,
                 };
+            }),
+            ("buffers", |t| {
+                t.flows = 1024;
+                t.shape = Shape::Incast {
+                    length_bytes: MAX_LENGTH,
+                };
+            }),
+            ("incast goes over TCP", |t| {
+                t.transport = Transport::Unix;
+                t.shape = Shape::Incast { length_bytes: 1 };
             }),
             ("--window", |t| t.socket.window_bytes = Some(u64::MAX)),
             ("--dscp", |t| t.socket.dscp = Some(64)),

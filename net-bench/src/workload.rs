@@ -3,9 +3,10 @@
 //! One flow per thread is served by blocking calls and nothing else, because that is the shortest
 //! path through the kernel, by the way in which they are told to send ([`outlet`]) and receive
 //! ([`inlet`]); several flows per thread take turns under epoll ([`many_rr`],
-//! [`many_stream`]). [`crr`] makes a connection per transaction. [`open_rr`] keeps a schedule instead of waiting. Datagrams need counting instead of order ([`udp_rr`], [`udp_stream`]).
+//! [`many_stream`]). [`crr`] makes a connection per transaction, [`incast`] asks on all flows at once. [`open_rr`] keeps a schedule instead of waiting. Datagrams need counting instead of order ([`udp_rr`], [`udp_stream`]).
 
 pub mod crr;
+pub mod incast;
 pub mod inlet;
 pub mod many_rr;
 pub mod many_stream;
@@ -105,6 +106,8 @@ pub struct Findings {
     pub schedule: Option<Schedule>,
     /// What became of its sends without a copy, where there are any.
     pub zerocopy: Option<ZeroCopy>,
+    /// How long each flow of an incast waited for its blocks, in nanoseconds, warm-up included.
+    pub waits_ns: Vec<u64>,
     /// Whether a receiver never heard that its sender ended.
     pub end_lost: bool,
 }
@@ -134,6 +137,11 @@ impl Shared {
     /// Adds a thread's sends without a copy to its role's.
     pub fn report_zerocopy(&self, tally: ZeroCopy) {
         *self.findings_mut().zerocopy.get_or_insert_default() += tally;
+    }
+
+    /// Says how long each flow waited for its blocks, in nanoseconds.
+    pub fn report_waits(&self, waits_ns: Vec<u64>) {
+        self.findings_mut().waits_ns = waits_ns;
     }
 
     /// Notes that a receiver never heard that its sender ended.

@@ -92,6 +92,35 @@ fn round_trips_are_counted_and_timed_one_by_one() {
 }
 
 #[test]
+fn rounds_of_incast_bring_a_block_on_every_flow() {
+    for (length, threads) in [("1", "1"), ("70001", "3"), ("2M", "8")] {
+        let arguments = ["incast", "-n", "12", "-P", "8", "-l", length, "-T", threads];
+        let output = net_bench(&arguments).arg("--json").output().unwrap();
+        assert_measured(&output);
+        let report = report(&output);
+        let measured = measurement(&report);
+        let bytes = net_bench::size::parse(length).unwrap();
+        let work = measured.work.known().unwrap();
+        assert_eq!((work.ops, work.bytes), (12, 12 * 8 * bytes));
+        let count = |name: &str| {
+            let of_name = measured.histograms.iter().find(|found| found.name == name);
+            of_name.unwrap().count
+        };
+        assert_eq!((count("round_ns"), count("block_ns")), (12, 12 * 8));
+        assert_eq!(count("request_spread_ns"), 12);
+        let fairness = total(&output, "fairness_ratio");
+        assert!((1.0 / 8.0..=1.0 + 1e-9).contains(&fairness), "{fairness}");
+        assert!(total(&output, "bandwidth_bytes_per_s") > 0.0);
+        assert!(total(&output, "retransmits") >= 0.0);
+        assert!(
+            measured.verified.contains("96 responses matched"),
+            "{}",
+            measured.verified
+        );
+    }
+}
+
+#[test]
 fn flows_share_threads() {
     let output = run(&["tcp_rr", "-n", "200", "-P", "9", "-T", "2", "--json"]);
     assert_measured(&output);

@@ -85,6 +85,7 @@ fn data_may_go_to_another_address_than_control() {
         "tcp_stream",
         "tcp_crr",
         "under_load",
+        "incast",
     ] {
         let output = client(&server, &[case, "-n", "100"]);
         assert!(output.status.success(), "{case}: {}", stderr(&output));
@@ -120,13 +121,14 @@ fn data_may_go_to_another_address_than_control() {
 
 #[test]
 fn a_server_that_is_told_to_end_lets_its_clients_report_what_they_have() {
-    let cases: [&[&str]; 7] = [
+    let cases: [&[&str]; 8] = [
         &["tcp_rr"],
         &["tcp_rr", "-P", "4", "-T", "2"],
         &["tcp_stream"],
         &["tcp_stream", "-R"],
         &["udp_rr"],
         &["tcp_crr"],
+        &["incast"],
         &["udp_stream", "--bidir"],
     ];
     for case in cases {

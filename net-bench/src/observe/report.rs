@@ -59,8 +59,8 @@ fn pairs<'a>(ours: &'a [Leg], theirs: &'a [Leg]) -> Vec<Pair<'a>> {
         let (prefix, names, legs) = match leg.role {
             Role::Send => (named("forward_"), ["sender", "receiver"], [leg, other]),
             Role::Receive => (named("reverse_"), ["sender", "receiver"], [other, leg]),
-            Role::Request => (probe, ["client", "server"], [leg, other]),
-            Role::Respond => (probe, ["client", "server"], [other, leg]),
+            Role::Request => asked(probe, leg, other),
+            Role::Respond => asked(probe, other, leg),
         };
         let observed = [legs[0].observed.as_deref()?, legs[1].observed.as_deref()?];
         Some(Pair {
@@ -71,6 +71,27 @@ fn pairs<'a>(ours: &'a [Leg], theirs: &'a [Leg]) -> Vec<Pair<'a>> {
         })
     });
     found.collect()
+}
+
+/// The two ends of requests and responses. Who sends most of the bytes stands first, as a sender
+/// does; messages of like sizes have the client first.
+fn asked<'a>(
+    probe: &'static str,
+    client: &'a Leg,
+    server: &'a Leg,
+) -> (&'static str, [&'static str; 2], [&'a Leg; 2]) {
+    let sent = |leg: &Leg| match &leg.observed.as_deref()?.flows {
+        Fact::Known(flows) => flows.totals.sent_bytes,
+        Fact::Unavailable { .. } => None,
+    };
+    let mostly_back = sent(server)
+        .zip(sent(client))
+        .is_some_and(|(back, there)| back / 2 > there);
+    if mostly_back {
+        (probe, ["server", "client"], [server, client])
+    } else {
+        (probe, ["client", "server"], [client, server])
+    }
 }
 
 impl Pair<'_> {
@@ -129,21 +150,11 @@ impl Pair<'_> {
                 Unit::Count,
                 // From none to a few is no ratio: it describes and is not judged.
                 Better::Neutral,
-                self.retransmits(),
+                retransmits(self.legs[0]),
                 1,
             ));
         }
         metrics
-    }
-
-    fn retransmits(&self) -> Fact<f64> {
-        match &self.observed[0].flows {
-            Fact::Known(flows) => match flows.totals.retransmits {
-                Some(count) => Fact::Known(count as f64),
-                None => Fact::unavailable("the kernel's TCP_INFO has no such field"),
-            },
-            Fact::Unavailable { unavailable } => Fact::unavailable(unavailable),
-        }
     }
 
     /// CPU of a side's threads per million packets that it sent or received.
@@ -174,6 +185,19 @@ impl Pair<'_> {
             }
             _ => Fact::unavailable("the kernel's TCP_INFO does not count segments"),
         }
+    }
+}
+
+/// The segments that a side's TCP sent again during the test.
+#[must_use]
+pub fn retransmits(leg: &Leg) -> Fact<f64> {
+    match leg.observed.as_deref().map(|observed| &observed.flows) {
+        Some(Fact::Known(flows)) => match flows.totals.retransmits {
+            Some(count) => Fact::Known(count as f64),
+            None => Fact::unavailable("the kernel's TCP_INFO has no such field"),
+        },
+        Some(Fact::Unavailable { unavailable }) => Fact::unavailable(unavailable),
+        None => Fact::unavailable("the side had no connections to observe"),
     }
 }
 

@@ -10,25 +10,25 @@ use reports::measure::{Recorder, Ticks, Verified, Workload};
 use reports::model::Work;
 
 /// One end of one flow, between system calls.
-struct Lane {
-    index: usize,
-    flow: SocketFlow,
+pub(super) struct Lane {
+    pub(super) index: usize,
+    pub(super) flow: SocketFlow,
     /// What this end sends, and how much of the current one the kernel has taken.
-    outgoing: Vec<u8>,
-    sent: usize,
+    pub(super) outgoing: Vec<u8>,
+    pub(super) sent: usize,
     /// Whether the poller was asked to say when there is room for the rest.
     awaits_room: bool,
     /// What this end receives, and how much of the current one has come.
-    incoming: Vec<u8>,
-    received: usize,
+    pub(super) incoming: Vec<u8>,
+    pub(super) received: usize,
     /// Completed transactions.
-    number: u64,
+    pub(super) number: u64,
     /// When the current one began.
     start: Ticks,
 }
 
 impl Lane {
-    fn new(index: usize, flow: SocketFlow, outgoing: usize, incoming: usize) -> Self {
+    pub(super) fn new(index: usize, flow: SocketFlow, outgoing: usize, incoming: usize) -> Self {
         Self {
             index,
             flow,
@@ -44,7 +44,7 @@ impl Lane {
 
     /// Sends on; what does not go out now goes when the poller says that there is room.
     #[inline]
-    fn send(&mut self, poller: &Poller, lane: usize) -> anyhow::Result<()> {
+    pub(super) fn send(&mut self, poller: &Poller, lane: usize) -> anyhow::Result<()> {
         self.sent += self
             .flow
             .try_send(&self.outgoing[self.sent..])?
@@ -63,7 +63,7 @@ impl Lane {
 
     /// Receives on; `Some(true)` when a message is complete, `Some(false)` at the end.
     #[inline]
-    fn receive(&mut self) -> anyhow::Result<Option<bool>> {
+    pub(super) fn receive(&mut self) -> anyhow::Result<Option<bool>> {
         match self.flow.try_receive(&mut self.incoming[self.received..])? {
             None => Ok(None),
             Some(0) if self.received == 0 => Ok(Some(false)),
@@ -82,12 +82,12 @@ impl Lane {
 
     /// Whether a message of this end is still on its way out.
     #[inline]
-    fn sending(&self) -> bool {
+    pub(super) fn sending(&self) -> bool {
         self.sent < self.outgoing.len()
     }
 }
 
-fn poller(lanes: &[Lane], busy_poll: bool) -> anyhow::Result<Poller> {
+pub(super) fn poller(lanes: &[Lane], busy_poll: bool) -> anyhow::Result<Poller> {
     for lane in lanes {
         lane.flow.set_blocking(false)?;
     }
@@ -95,7 +95,7 @@ fn poller(lanes: &[Lane], busy_poll: bool) -> anyhow::Result<Poller> {
     Ok(Poller::new(flows, Interest::Receive)?.with_busy_poll(busy_poll))
 }
 
-fn numbered(lanes: &[Lane]) -> u64 {
+pub(super) fn numbered(lanes: &[Lane]) -> u64 {
     lanes.iter().map(|lane| lane.number).sum()
 }
 
@@ -161,7 +161,7 @@ impl ManyRequester {
     }
 }
 
-fn prepared(poller: &mut Option<Poller>) -> anyhow::Result<&mut Poller> {
+pub(super) fn prepared(poller: &mut Option<Poller>) -> anyhow::Result<&mut Poller> {
     poller
         .as_mut()
         .ok_or_else(|| anyhow::anyhow!("the flows were not prepared"))

@@ -1,6 +1,7 @@
 //! Request and response over one flow: one transaction outstanding, blocking calls only.
 
 use super::Shared;
+use super::incast::REQUEST_BYTES;
 use crate::test::{Shape, Test};
 use crate::transport::Flow;
 use reports::measure::{Recorder, Verified, Workload};
@@ -82,6 +83,7 @@ impl Sizes {
                 response_bytes,
                 ..
             } => (request_bytes, response_bytes),
+            Shape::Incast { length_bytes } => (REQUEST_BYTES, length_bytes),
             Shape::Stream { .. } => (0, 0),
         };
         // Test::check keeps lengths far below what an address space holds.
