@@ -112,6 +112,10 @@ pub fn histogram_record(name: &str, histogram: &Histogram<u64>) -> HistogramReco
     }
 }
 
+/// The most values that a histogram may count: three days at a billion a second. Sums over tens
+/// of thousands of runs then stay within their counters.
+const MOST_SAMPLES: u128 = 1 << 48;
+
 /// Reads a histogram back from a report.
 ///
 /// # Errors
@@ -120,15 +124,35 @@ pub fn decode_histogram(text: &str) -> Result<Histogram<u64>, String> {
     let bytes = STANDARD
         .decode(text)
         .map_err(|error| format!("it is not base64: {error}"))?;
-    Deserializer::new()
+    let histogram: Histogram<u64> = Deserializer::new()
         .deserialize(&mut bytes.as_slice())
-        .map_err(|error| format!("it is no HdrHistogram: {error}"))
+        .map_err(|error| format!("it is no HdrHistogram: {error}"))?;
+    let counts = histogram.iter_recorded();
+    let counts = counts.map(|step| u128::from(step.count_at_value()));
+    match counts.sum::<u128>() {
+        counted if counted > MOST_SAMPLES => Err(format!(
+            "it counts {counted} values, more than any run records ({MOST_SAMPLES})"
+        )),
+        _ => Ok(histogram),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::measure::new_histogram;
+
+    #[test]
+    fn counts_that_would_overflow_are_refused() {
+        let mut histogram = new_histogram();
+        for value in [1000, 2000, 3000] {
+            let most = i64::MAX as u64;
+            histogram.record_n(value, most).expect("in bounds");
+        }
+        let text = histogram_record("lat_ns", &histogram).hdr_v2_base64;
+        let fault = decode_histogram(&text).expect_err("no run records so many");
+        assert!(fault.contains("more than any run records"), "{fault}");
+    }
 
     #[test]
     fn a_percentile_needs_samples_beyond_it() {
