@@ -60,6 +60,11 @@ fn threads_of_every_case_run_where_they_were_put() {
         let line = seen["pinned"].as_str().unwrap();
         assert!(line.contains(&format!("CPU {cpu}, {cpu}")), "{line}");
     }
+    // The client of an incast has one thread, its server as many as there are flows.
+    let output = run(&["incast", "-n", "20", "-P", "2", "--pin", &name, "--json"]);
+    let seen = observed(&output);
+    assert_eq!(seen["client"]["thread_cpus"], json!([cpu]));
+    assert_eq!(seen["server"]["thread_cpus"], json!([cpu, cpu]));
     let output = run(&["tcp_rr", "-n", "50", "--server-pin", &name, "--json"]);
     let seen = observed(&output);
     assert_eq!(seen["server"]["thread_cpus"], json!([cpu]));
