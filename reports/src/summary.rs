@@ -231,12 +231,12 @@ type Group = ([Option<String>; 2], Vec<String>, String, String);
 /// Condenses reports. A run that appears twice (the same run id) counts once. Cases keep the order
 /// of their suite, and else that in which the reports first name them.
 #[must_use]
-pub fn summarise(reports: &[Report]) -> Vec<CaseSummary> {
+pub fn summarise<'a>(reports: impl IntoIterator<Item = &'a Report>) -> Vec<CaseSummary> {
     let mut seen = BTreeSet::new();
     let mut order: Vec<(u32, Group)> = Vec::new();
     let mut groups: BTreeMap<Group, Vec<(&Report, &Case)>> = BTreeMap::new();
     for report in reports
-        .iter()
+        .into_iter()
         .filter(|report| seen.insert(report.run.id.as_str()))
     {
         let session = report.run.session.as_ref();

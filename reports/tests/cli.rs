@@ -251,6 +251,27 @@ fn an_interrupted_session_keeps_what_is_finished_and_goes_on() {
 }
 
 #[test]
+fn a_new_session_touches_nobody_elses_files() {
+    let dir = folder();
+    suite(dir.path(), 1, &[("one", COPY)]);
+    let theirs = dir.path().join("out/scratch/thesis.tex");
+    fs::create_dir_all(theirs.parent().expect("a folder")).expect("writable");
+    fs::write(&theirs, "years of work").expect("writable");
+    let output = reports(dir.path(), &["run", "suite.toml", "--out", "out"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("out/scratch holds files that belong to no session"),
+        "{said}"
+    );
+    assert_eq!(fs::read(&theirs).expect("still there"), b"years of work");
+    assert!(
+        !dir.path().join("out/session.json").exists(),
+        "no session was begun"
+    );
+}
+
+#[test]
 fn another_suite_cannot_resume_a_session() {
     let dir = folder();
     suite(dir.path(), 1, &[("one", COPY)]);

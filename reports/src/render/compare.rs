@@ -7,6 +7,7 @@ use super::terminal::Style;
 use super::text::{folded, push_folded, unbroken, visible};
 use super::units::human;
 use crate::compare::{Comparison, Effect, Group, MetricComparison, Scale, Status, Verdict};
+use crate::summary::count;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -408,12 +409,4 @@ fn conclusion(text: &mut String, comparison: &Comparison, style: &Style) {
         Status::Insufficient => format!("; {}", style.doubtful("not everything can be told")),
     };
     let _ = writeln!(text, "{total} compared{counts}{gate}{status}");
-}
-
-pub(super) fn count(number: usize, what: &str) -> String {
-    if number == 1 {
-        format!("1 {what}")
-    } else {
-        format!("{number} {what}s")
-    }
 }

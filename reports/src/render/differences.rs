@@ -68,7 +68,7 @@ fn of_some_cases(text: &mut String, mark: &str, found: Vec<(&Difference, Vec<Str
 
 /// Differences of what was really used that may explain a result, each once with the cases that
 /// have it.
-pub(super) fn of_cases(comparison: &Comparison) -> Vec<(&Difference, Vec<String>)> {
+fn of_cases(comparison: &Comparison) -> Vec<(&Difference, Vec<String>)> {
     with_cases(comparison, |case| &case.confounders)
 }
 

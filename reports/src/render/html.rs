@@ -16,7 +16,7 @@ use super::differences::of_all_cases as differences;
 use crate::compare::{Axis, Comparison};
 use crate::model::Report;
 use crate::ratios::RowRatios;
-use crate::summary::{CaseSummary, summarise};
+use crate::summary::{CaseSummary, count, summarise};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cases::Look;
@@ -75,8 +75,16 @@ impl<'a> Page<'a> {
         comparison: &'a Comparison,
         axes: &'a [Axis],
     ) -> Self {
-        let of_side = |(name, reports): (&str, &[Report])| {
-            let mut cases = summarise(reports);
+        // A run on both sides belongs to neither, here as in the comparison.
+        let ids = |reports: &'a [Report]| reports.iter().map(|report| report.run.id.as_str());
+        let of_a: BTreeSet<&str> = ids(sides[0]).collect();
+        let shared: BTreeSet<&str> = ids(sides[1]).filter(|id| of_a.contains(id)).collect();
+        let sides = sides.map(|reports| -> Vec<&'a Report> {
+            let own = |report: &&Report| !shared.contains(report.run.id.as_str());
+            reports.iter().filter(own).collect()
+        });
+        let of_side = |(name, reports): (&str, &Vec<&Report>)| {
+            let mut cases = summarise(reports.iter().copied());
             for case in &mut cases {
                 case.side = Some(name.to_owned());
             }
@@ -84,12 +92,12 @@ impl<'a> Page<'a> {
         };
         Self {
             title,
-            reports: sides.iter().copied().flatten().collect(),
             cases: ["A", "B"]
                 .into_iter()
-                .zip(sides)
+                .zip(&sides)
                 .flat_map(of_side)
                 .collect(),
+            reports: sides.into_iter().flatten().collect(),
             comparison: Some(comparison),
             axes,
             ratios: &[],
@@ -155,7 +163,7 @@ impl<'a> Page<'a> {
     fn subtitle(&self) -> String {
         let hosts = self.reports.iter().flat_map(|report| &report.hosts);
         let hosts: BTreeSet<&str> = hosts.map(|host| host.name.as_str()).collect();
-        let runs = super::compare::count(self.reports.len(), "run");
+        let runs = count(self.reports.len(), "run");
         let started = self.reports.iter().map(|report| &report.run.started).min();
         let hosts = match hosts.first() {
             Some(host) if hosts.len() == 1 => (*host).to_owned(),
@@ -273,6 +281,23 @@ mod tests {
         assert_eq!(sweeps.len(), 1);
         assert_eq!(sweeps[0].len(), 3);
         assert!(Page::of_runs("sweep", &reports).render().contains("Sweeps"));
+    }
+
+    #[test]
+    fn a_run_on_both_sides_is_drawn_on_neither() {
+        let runs = || (0..6).map(|_| fixtures::report(&[("rr", 1000.0)]));
+        let (a, mut b): (Vec<_>, Vec<_>) = (runs().collect(), runs().collect());
+        b.push(a[0].clone());
+        let options = crate::compare::Options::default();
+        let comparison = crate::compare::compare(&a, &b, &options).expect("comparable");
+        let page = Page::of_comparison("both", [&a, &b], &comparison, &[]);
+        assert_eq!(page.cases.len(), 2);
+        let drawn = page
+            .cases
+            .iter()
+            .map(|case| (case.side.as_deref(), case.measured));
+        assert_eq!(drawn.collect::<Vec<_>>(), [(Some("A"), 5), (Some("B"), 6)]);
+        assert_eq!(page.reports.len(), 11);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! A suite's plan for a terminal: what would run, and in which order.
 
-use super::compare::count;
 use super::terminal::Style;
 use super::text::{folded, visible};
 use crate::suite::{Plan, Server, Suite, Unit};
+use crate::summary::count;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 

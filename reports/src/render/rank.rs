@@ -4,7 +4,7 @@
 use super::grid::{Alignment, Grid};
 use super::table::plain_table;
 use super::terminal::Style;
-use super::text::folded;
+use super::text::{folded, visible};
 use super::units::human;
 use crate::compare::{Effect, Scale, Verdict};
 use crate::model::{Fact, Unit};
@@ -12,6 +12,7 @@ use crate::rank::{
     Front, GroupValues, Place, RankedCase, RankedMetric, Ranking, Share, Standing, Standpoint,
 };
 use crate::stats::MedianInterval;
+use crate::summary::count;
 use comfy_table::{Cell, CellAlignment, Table};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -33,15 +34,15 @@ const LONGEST_IN_FULL: usize = 4;
 /// The whole ranking. Writing to a string cannot fail, so results of `writeln!` are dropped.
 #[must_use]
 pub fn ranking(ranking: &Ranking, listing: Listing, style: &Style) -> String {
-    let mut text = format!("ranked by {}\n", clean(&ranking.by));
+    let mut text = format!("ranked by {}\n", visible(&ranking.by));
     if !ranking.groups.is_empty() {
         let _ = writeln!(text, "\n{}\n", groups(ranking, *style).trim_fmt());
     }
     sources(&mut text, ranking);
     confounders(&mut text, ranking, listing, style);
     for blocked in &ranking.blocked {
-        let (mark, case) = (style.bad("not comparable:"), clean(&blocked.case));
-        let (field, values) = (clean(&blocked.field), values(&blocked.values));
+        let (mark, case) = (style.bad("not comparable:"), visible(&blocked.case));
+        let (field, values) = (visible(&blocked.field), values(&blocked.values));
         let _ = writeln!(text, "{mark} {case}: {field}: {values}");
     }
     for sweep in sweeps(ranking) {
@@ -50,21 +51,6 @@ pub fn ranking(ranking: &Ranking, listing: Listing, style: &Style) -> String {
     footnotes(&mut text, ranking, style);
     legend(&mut text, ranking, style);
     style.finish(folded(&text, style.width))
-}
-
-/// Text of a file with its control characters made visible, so that none reaches the terminal.
-fn clean(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| match c.is_control() {
-            true => c.escape_default().collect::<Vec<_>>(),
-            false => vec![c],
-        })
-        .collect()
-}
-
-fn count(number: usize, what: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural}")
 }
 
 fn right(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
@@ -94,7 +80,7 @@ fn groups(ranking: &Ranking, style: Style) -> Table {
             group.may_be_best,
             group.ranked,
         ];
-        let name = std::iter::once(Cell::new(clean(&group.name)));
+        let name = std::iter::once(Cell::new(visible(&group.name)));
         table.add_row(name.chain(numbers.map(Cell::new)));
     }
     table
@@ -108,14 +94,14 @@ fn sources(text: &mut String, ranking: &Ranking) {
             &prices.as_of,
             &prices.file,
         ]
-        .map(|s| clean(s));
+        .map(|s| visible(s));
         let _ = writeln!(
             text,
             "prices: {currency}, from {source}, as of {as_of} ({file})"
         );
     }
     if let Some(file) = &ranking.instance_types {
-        let _ = writeln!(text, "documented limits: {}", clean(file));
+        let _ = writeln!(text, "documented limits: {}", visible(file));
     }
 }
 
@@ -132,7 +118,7 @@ fn confounders(text: &mut String, ranking: &Ranking, listing: Listing, style: &S
         Listing::Full => all.len(),
     };
     for confounder in all.iter().take(shown) {
-        let (mark, field) = (style.doubtful("confounder:"), clean(&confounder.field));
+        let (mark, field) = (style.doubtful("confounder:"), visible(&confounder.field));
         let _ = writeln!(text, "{mark} {field}: {}", values(&confounder.values));
     }
     if let Some(more) = all.len().checked_sub(shown).filter(|more| *more > 0) {
@@ -153,10 +139,10 @@ fn values(groups: &[GroupValues]) -> String {
             .values
             .iter()
             .take(2)
-            .map(|value| clean(value))
+            .map(|value| visible(value).into_owned())
             .collect();
         let more = if group.values.len() > 2 { ", …" } else { "" };
-        format!("{} {}{more}", clean(&group.group), values.join(", "))
+        format!("{} {}{more}", visible(&group.group), values.join(", "))
     });
     let mut text = shown.collect::<Vec<_>>().join("; ");
     if let Some(more) = groups.len().checked_sub(SHOWN).filter(|more| *more > 0) {
@@ -193,7 +179,8 @@ fn blocks(
             1 => String::new(),
             nodes => format!("  {nodes} nodes"),
         };
-        let label = clean(&label(case, sweep));
+        let label = label(case, sweep);
+        let label = visible(&label);
         let _ = writeln!(text, "\n{}{}", style.bold(&label), style.faint(&nodes));
         text.push_str(&performance(case, ranking, *style));
         if let Some(table) = per_price(case, ranking, *style) {
@@ -290,7 +277,7 @@ fn performance(case: &RankedCase, ranking: &Ranking, style: Style) -> String {
             row
         };
         (
-            clean(&metric.metric),
+            visible(&metric.metric).into_owned(),
             metric.standings.iter().map(row).collect(),
         )
     });
@@ -307,7 +294,7 @@ fn common(
     let (ratio, ratio_interval) = to_reference(standing, &value, ranking, style);
     [
         place(standing),
-        clean(&standing.group),
+        visible(&standing.group).into_owned(),
         standing.median.map_or("n/a".to_owned(), &value),
         interval(standing.interval, &value),
         runs(standing, style),
@@ -450,7 +437,7 @@ fn per_price(case: &RankedCase, ranking: &Ranking, style: Style) -> Option<Strin
         let value = |value| human(value, unit);
         let rows = per_price.standings.iter();
         let rows = rows.map(|standing| Vec::from(common(standing, value, ranking, style)));
-        metrics.push((clean(&metric.metric), rows.collect()));
+        metrics.push((visible(&metric.metric).into_owned(), rows.collect()));
     }
     let per = format!("per {}", prices.currency);
     let table = || laid_out(&columns(&per, ranking), &metrics, style);
@@ -486,8 +473,8 @@ impl Notes {
                 1 => String::new(),
                 times => format!(" (and {} more)", times - 1),
             };
-            let (mark, words) = (style.doubtful(&format!("{}:", key.0)), clean(&key.1));
-            let _ = writeln!(text, "{mark} {}{more}: {words}", clean(&subject));
+            let (mark, words) = (style.doubtful(&format!("{}:", key.0)), visible(&key.1));
+            let _ = writeln!(text, "{mark} {}{more}: {words}", visible(&subject));
         }
     }
 }
@@ -640,7 +627,7 @@ mod tests {
 
     #[test]
     fn control_characters_are_shown_and_not_sent() {
-        assert_eq!(clean("a\u{1b}[31mb\n"), "a\\u{1b}[31mb\\n");
+        assert_eq!(visible("a\u{1b}[31mb\n"), "a\\u{1b}[31mb\\n");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Ratios of a suite's arms for a terminal: a heading per row, a line per arm.
 
-use super::compare::{count, detectable, percent, word};
+use super::compare::{detectable, percent, word};
 use super::grid::{Alignment, Grid};
 use super::terminal::Style;
 use super::text::{folded, visible};
@@ -9,6 +9,7 @@ use crate::compare::{MetricComparison, Scale, Verdict};
 use crate::model::Direction;
 use crate::ratios::{ArmRatio, NoiseFloor, RowRatios};
 use crate::stats::ALPHA;
+use crate::summary::count;
 
 const DETECTABLE: &str = "detectable";
 

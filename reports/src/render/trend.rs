@@ -2,16 +2,16 @@
 //! where it changed: since when, by how much, and what changed with it.
 
 use super::terminal::Style;
-use super::text::folded;
+use super::text::{columns, folded, pad, pad_left, visible};
 use super::units::human;
 use crate::compare::{Class, Difference, Effect, Scale, Verdict};
 use crate::history::{CaseTrend, Change, ChangeKind, MetricTrend, Trend};
 use crate::model::Unit;
 use crate::stats;
+use crate::summary::count;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use unicode_width::UnicodeWidthStr;
 
 /// The longest course, in characters, and the shortest of one that must make room.
 const COURSE: usize = 40;
@@ -66,7 +66,7 @@ impl<'a> Names<'a> {
         if !case.environment.is_empty() {
             let _ = write!(title, "; {}", some(&case.environment, ", ", 3));
         }
-        printable(&title)
+        visible(&title).into_owned()
     }
 
     /// The parameters that differ from a sibling's: a sweep's size, not its defaults.
@@ -82,7 +82,7 @@ impl<'a> Names<'a> {
             Some(text) => format!("{name}={text}"),
             None => format!("{name}={value}"),
         });
-        printable(&words.collect::<Vec<_>>().join(" "))
+        visible(&words.collect::<Vec<_>>().join(" ")).into_owned()
     }
 }
 
@@ -94,11 +94,12 @@ fn block(
     environments: &mut Environments,
     style: &Style,
 ) {
-    let widest =
-        |texts: &mut dyn Iterator<Item = String>| texts.map(|text| text.width()).max().unwrap_or(0);
+    let widest = |texts: &mut dyn Iterator<Item = String>| {
+        texts.map(|text| columns(&text)).max().unwrap_or(0)
+    };
     let metrics = || cases.iter().flat_map(|case| &case.metrics);
     let params = widest(&mut cases.iter().map(|case| names.params(case)));
-    let titles = widest(&mut metrics().map(|metric| printable(&metric.title)));
+    let titles = widest(&mut metrics().map(|metric| visible(&metric.title).into_owned()));
     let gap = if params > 0 { "  " } else { "" };
     let counted = cases
         .iter()
@@ -113,7 +114,7 @@ fn block(
     for case in cases {
         let mut label = names.params(case);
         for metric in &case.metrics {
-            let title = pad(&printable(&metric.title), titles);
+            let title = pad(&visible(&metric.title), titles);
             let course = pad(&course(metric, longest), courses.unwrap_or(0));
             let latest = case
                 .latest(metric)
@@ -142,7 +143,7 @@ fn counts(case: &CaseTrend, metric: &MetricTrend) -> String {
         .points
         .iter()
         .filter(|point| !case.runs[point.run].degraded.is_empty());
-    let mut text = plural(runs, "run");
+    let mut text = count(runs, "run");
     match degraded.count() {
         0 => {}
         degraded => drop(write!(text, ", {degraded} degraded")),
@@ -244,11 +245,11 @@ fn level(
     let _ = writeln!(text, "        {}", place(case, metric, change));
     for difference in &change.differs {
         let line = format!("{}: {}", difference.field, across(difference));
-        let line = printable(&line);
+        let line = visible(&line);
         let line = match difference.class {
             Class::NotCounted => style.faint(&line),
             Class::Confounder => style.doubtful(&line),
-            Class::Declared => line,
+            Class::Declared => line.into_owned(),
         };
         let _ = writeln!(text, "        {line}");
     }
@@ -270,7 +271,7 @@ fn place(case: &CaseTrend, metric: &MetricTrend, change: &Change) -> String {
             .and_then(|point| case.runs.get(point.run));
         at.map_or(String::new(), |run| {
             let id: String = run.run.chars().take(8).collect();
-            format!("{} ({})", printable(&id), day(&run.started))
+            format!("{} ({})", visible(&id), day(&run.started))
         })
     };
     let id: String = change.run.chars().take(8).collect();
@@ -281,7 +282,7 @@ fn place(case: &CaseTrend, metric: &MetricTrend, change: &Change) -> String {
     } else {
         between
     };
-    format!("first run {}{between}", printable(&id))
+    format!("first run {}{between}", visible(&id))
 }
 
 fn by(effect: &Effect, unit: Unit) -> String {
@@ -341,11 +342,11 @@ impl Environments {
                 text,
                 "{} {}",
                 style.doubtful(&format!("environment {}:", day(since))),
-                printable(&line)
+                visible(&line)
             );
         }
         if let Some(hint) = restless(&trend.cases) {
-            let _ = writeln!(text, "{} {}", style.doubtful("note:"), printable(&hint));
+            let _ = writeln!(text, "{} {}", style.doubtful("note:"), visible(&hint));
         }
     }
 }
@@ -399,7 +400,7 @@ fn footnotes(text: &mut String, cases: &[CaseTrend], style: &Style) {
     }
     for ((id, why), count) in reasons {
         let line = format!("{id} ({count} results): {why}");
-        let _ = writeln!(text, "{} {}", style.doubtful("left out:"), printable(&line));
+        let _ = writeln!(text, "{} {}", style.doubtful("left out:"), visible(&line));
     }
     let mut degraded: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for case in cases {
@@ -410,7 +411,7 @@ fn footnotes(text: &mut String, cases: &[CaseTrend], style: &Style) {
     }
     for ((id, code), count) in degraded {
         let line = format!("{id} ({count} results): {code}");
-        let _ = writeln!(text, "{} {}", style.doubtful("degraded:"), printable(&line));
+        let _ = writeln!(text, "{} {}", style.doubtful("degraded:"), visible(&line));
     }
 }
 
@@ -428,17 +429,17 @@ fn tally(trend: &Trend) -> String {
         (other, "that may be either"),
     ];
     let mut found: Vec<String> = Vec::new();
-    for (count, what) in words.into_iter().filter(|(count, _)| *count > 0) {
+    for (number, what) in words.into_iter().filter(|(number, _)| *number > 0) {
         found.push(match found.is_empty() {
-            true => format!("{} {what}", plural(count, "change")),
-            false => format!("{count} {what}"),
+            true => format!("{} {what}", count(number, "change")),
+            false => format!("{number} {what}"),
         });
     }
     let found = match found.is_empty() {
         true => "no change".to_owned(),
         false => found.join(", "),
     };
-    let runs = plural(trend.runs, "run");
+    let runs = count(trend.runs, "run");
     let mut text = format!("{runs}, {} series: {found}\n", metrics().count());
     if levels().next().is_some() {
         let _ = writeln!(
@@ -450,17 +451,10 @@ fn tally(trend: &Trend) -> String {
     text
 }
 
-fn plural(count: usize, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
-    }
-}
-
 /// To the minute, as UTC; what is no time stays what it is.
 fn day(started: &str) -> String {
     started.parse::<Timestamp>().map_or_else(
-        |_| printable(started),
+        |_| visible(started).into_owned(),
         |time| time.strftime("%Y-%m-%d %H:%M").to_string(),
     )
 }
@@ -473,24 +467,4 @@ fn some(items: &[String], between: &str, shown: usize) -> String {
         0 => first,
         more => format!("{first} and {more} more"),
     }
-}
-
-/// Text of others that cannot move the cursor, change colours or turn the line around.
-fn printable(text: &str) -> String {
-    let safe = |c: char| match c {
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-        c if c.is_control() => '\u{fffd}',
-        c => c,
-    };
-    text.chars().map(safe).collect()
-}
-
-fn pad(text: &str, width: usize) -> String {
-    let spaces = width.saturating_sub(text.width());
-    format!("{text}{}", " ".repeat(spaces))
-}
-
-fn pad_left(text: &str, width: usize) -> String {
-    let spaces = width.saturating_sub(text.width());
-    format!("{}{text}", " ".repeat(spaces))
 }

@@ -20,6 +20,9 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// The folder of what is not kept, below the session's.
+const SCRATCH: &str = "scratch";
+
 /// A session's folder.
 #[derive(Debug)]
 pub struct Session {
@@ -77,6 +80,12 @@ pub enum SessionError {
     #[error("{dir} already holds a session: go on with --resume, or choose another --out")]
     Exists {
         /// The folder.
+        dir: PathBuf,
+    },
+    /// A new session would write where somebody else's files lie.
+    #[error("{dir} holds files that belong to no session: choose another --out")]
+    NotOurs {
+        /// The folder with the files.
         dir: PathBuf,
     },
     /// Another process works on the session.
@@ -140,6 +149,11 @@ impl Session {
         if exists() {
             return Err(refused());
         }
+        // A resumed session empties its folder; what lies here before the first run is not ours.
+        let scratch = dir.join(SCRATCH);
+        if fs::read_dir(&scratch).is_ok_and(|mut files| files.next().is_some()) {
+            return Err(SessionError::NotOurs { dir: scratch });
+        }
         let recorded = Recorded {
             id: uuid::Uuid::new_v4().to_string(),
             seed,
@@ -180,6 +194,14 @@ impl Session {
             return Err(SessionError::OtherSuite { dir: of_dir() });
         }
         let lock = occupy(dir)?;
+        // What a killed process left there goes.
+        let scratch = dir.join(SCRATCH);
+        fs::remove_dir_all(&scratch)
+            .and_then(|()| fs::create_dir(&scratch))
+            .map_err(|source| SessionError::Io {
+                what: format!("empty {}", scratch.display()),
+                source,
+            })?;
         recorded.asked = recorded.asked.renewed(asked);
         recorded.ended = None;
         Self::begin(recorded, dir, lock)
@@ -215,7 +237,7 @@ impl Session {
     /// Where the processes of a run may write what is not kept.
     #[must_use]
     pub fn scratch(&self) -> PathBuf {
-        self.dir.join("scratch")
+        self.dir.join(SCRATCH)
     }
 
     /// The session's id, shared by all its runs.
@@ -290,8 +312,7 @@ impl Drop for Session {
     }
 }
 
-/// Makes the session's folders and locks them. What a killed process left in the scratch folder
-/// goes.
+/// Makes the session's folders and locks them.
 fn occupy(dir: &Path) -> Result<Flock<File>, SessionError> {
     let made = |folder: &str| {
         let path = dir.join(folder);
@@ -319,8 +340,6 @@ fn occupy(dir: &Path) -> Result<Flock<File>, SessionError> {
         }
         Err((_, errno)) => return Err(io_error("lock", &runs, errno.into())),
     };
-    let scratch = made("scratch")?;
-    let emptied = fs::remove_dir_all(&scratch).and_then(|()| fs::create_dir(&scratch));
-    emptied.map_err(|source| io_error("empty", &scratch, source))?;
+    made(SCRATCH)?;
     Ok(lock)
 }

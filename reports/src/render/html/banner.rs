@@ -4,8 +4,8 @@
 use super::{Page, differences};
 use crate::compare::{Class, Comparison, Group, Status, Verdict};
 use crate::model::Severity;
-use crate::render::compare::{count, some_of};
-use crate::summary::CaseSummary;
+use crate::render::compare::some_of;
+use crate::summary::{CaseSummary, count};
 use maud::{Markup, html};
 
 pub(super) fn banner(page: &Page<'_>) -> Markup {

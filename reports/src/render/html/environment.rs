@@ -5,7 +5,8 @@ use super::{Page, differences};
 use crate::compare::{Class, Comparison, fields};
 use crate::host::Host;
 use crate::model::Report;
-use crate::render::compare::{count, some_of};
+use crate::render::compare::some_of;
+use crate::summary::count;
 use maud::{Markup, html};
 use std::collections::{BTreeMap, BTreeSet};
 
