@@ -17,6 +17,7 @@ mod differences;
 mod environment;
 mod grid;
 mod sheet;
+mod slices;
 mod spark;
 mod style;
 mod sweep;

@@ -85,12 +85,13 @@ impl RunSummary {
 
 /// What a counter of throttling or loss rose by; `None` of other counters, which always rise.
 /// ENA's `*_allowance_exceeded` and EBS's `*_exceeded_*` count what a limit held back, EFA's
-/// `retrans_pkts`, `rx_drops` and `impaired_remote_conn_events` what was lost.
+/// `retrans_pkts`, `rx_drops` and `impaired_remote_conn_events` what was lost. TCP's own
+/// retransmissions are no such thing: probing for bandwidth causes some.
 fn rise(counter: &Counter) -> Option<(String, f64)> {
     const TELLING: [&str; 6] = [
         "exceeded",
         "throttled",
-        "retrans",
+        "retrans_",
         "drops",
         "dropped",
         "impaired",

@@ -1,7 +1,7 @@
 //! Curves and distributions in one line of text: a character per point, as high as its number.
 
 use super::units::human;
-use crate::model::{Interval, Unit};
+use crate::model::Unit;
 use hdrhistogram::Histogram;
 
 /// One to eight eighths of a line's height.
@@ -83,28 +83,10 @@ pub(super) fn distribution(histogram: &Histogram<u64>, width: usize) -> String {
     counts.iter().map(block).collect()
 }
 
-/// Rates over time, at most `width` of them: bytes per second where bytes move, else operations.
-pub(super) fn rates(intervals: &[Interval], width: usize) -> Vec<f64> {
-    let bytes = intervals.iter().any(|interval| interval.work.bytes > 0);
-    let rate = |intervals: &[Interval]| {
-        let amount = |interval: &Interval| match bytes {
-            true => interval.work.bytes as f64,
-            false => interval.work.ops as f64,
-        };
-        let work: f64 = intervals.iter().map(amount).sum();
-        let time: f64 = intervals.iter().map(|i| i.t1_s - i.t0_s).sum();
-        work / time
-    };
-    let each = intervals.len().div_ceil(width.max(1)).max(1);
-    let rates = intervals.chunks(each).map(rate);
-    rates.filter(|rate| rate.is_finite()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::measure::new_histogram;
-    use crate::model::Work;
 
     #[test]
     fn heights_start_at_zero_or_are_logarithms() {
@@ -133,24 +115,5 @@ mod tests {
         one.record(7).expect("in bounds");
         assert_eq!(distribution(&one, 3), "█  ");
         assert_eq!(distribution(&new_histogram(), 3), "   ");
-    }
-
-    #[test]
-    fn many_slices_share_a_character() {
-        let slice = |index: u32, ops| Interval {
-            t0_s: f64::from(index),
-            t1_s: f64::from(index + 1),
-            work: Work { ops, bytes: 0 },
-            p50_ns: None,
-            p99_ns: None,
-            max_ns: None,
-            flags: Vec::new(),
-        };
-        let slices: Vec<_> = (0..100).map(|i| slice(i, u64::from(i))).collect();
-        let rates = rates(&slices, 40);
-        assert!(
-            rates.len() <= 40 && (rates[0] - 1.0).abs() < 1e-9,
-            "{rates:?}"
-        );
     }
 }

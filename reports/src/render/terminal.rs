@@ -6,7 +6,7 @@ pub use super::style::Style;
 use super::sheet::Sheet;
 use super::text::{columns, pad, unbroken, visible};
 use super::units::{human, human_fact};
-use super::{spark, sweep};
+use super::{slices, spark, sweep};
 use crate::measure::decode_histogram;
 use crate::model::{
     Aggregation, Case, Flag, Interval, Measurement, Metric, OBSERVED, Outcome, Report, Severity,
@@ -258,18 +258,20 @@ fn over_time(sheet: &mut Sheet, intervals: &[Interval], style: Style) {
     if intervals.len() < FEWEST_SLICES {
         return;
     }
-    let unit = match intervals.iter().any(|interval| interval.work.bytes > 0) {
-        true => Unit::BytesPerSecond,
-        false => Unit::PerSecond,
+    let unit = slices::unit(intervals);
+    let rates = |most| {
+        let points = slices::points(intervals, unit, most);
+        points
+            .into_iter()
+            .map(|point| point.rate)
+            .collect::<Vec<_>>()
     };
-    let every = spark::rates(intervals, intervals.len());
-    let Some(range) = spark::range(every.into_iter(), unit) else {
+    let Some(range) = spark::range(rates(intervals.len()).into_iter(), unit) else {
         return;
     };
     let room = sheet.room().unwrap_or(usize::MAX);
     let width = room.saturating_sub(columns(&range) + 2).min(CURVE);
-    let rates = spark::rates(intervals, width);
-    let rates: Vec<Option<f64>> = rates.into_iter().map(Some).collect();
+    let rates: Vec<Option<f64>> = rates(width).into_iter().map(Some).collect();
     let text = format!("{}  {range}", spark::curve(&rates).line);
     sheet.field("over time", &text, |line| {
         line.replacen(&range, &style.faint(&range), 1)

@@ -3,7 +3,8 @@
 
 use super::family::{Family, Member};
 use super::svg::{Axis, COLORS, Data, Mark, Scale, Series, plot};
-use crate::model::{Interval, Severity, Unit};
+use crate::model::{Severity, Unit};
+use crate::render::slices::{self, Point};
 use crate::render::units::human;
 use crate::stats;
 use crate::summary::{CaseSummary, MetricSummary, RunSummary};
@@ -118,14 +119,6 @@ fn quantiles(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// One slice on the plot.
-#[derive(Clone)]
-struct Point {
-    at_s: f64,
-    rate: f64,
-    flags: Vec<String>,
-}
-
 /// Rate against time. Few runs are a line each; many are their median and range. A triangle marks
 /// a slice in which something held the machine back.
 pub(super) fn over_time(family: &Family<'_>) -> Markup {
@@ -139,12 +132,11 @@ pub(super) fn over_time(family: &Family<'_>) -> Markup {
     if members.is_empty() {
         return html! {};
     }
-    let counts_bytes = |member: &&Member<'_>| {
-        let mut slices = member.case.intervals.iter().flatten();
-        slices.any(|slice| slice.work.bytes > 0)
+    let moves_bytes = |member: &&Member<'_>| {
+        let mut runs = member.case.intervals.iter();
+        runs.any(|run| slices::unit(run) == Unit::BytesPerSecond)
     };
-    let bytes = members.iter().all(counts_bytes);
-    let unit = match bytes {
+    let unit = match members.iter().all(moves_bytes) {
         true => Unit::BytesPerSecond,
         false => Unit::PerSecond,
     };
@@ -156,7 +148,7 @@ pub(super) fn over_time(family: &Family<'_>) -> Markup {
             .case
             .intervals
             .iter()
-            .map(|run| points(run, bytes))
+            .map(|run| slices::points(run, unit, MOST_SLICES))
             .collect();
         let merged = over_runs(&runs);
         columns.push(match member.name.as_str() {
@@ -233,36 +225,6 @@ fn draw_course(
     for (flag, points) in marks {
         push(named(flag), Mark::Warning, points);
     }
-}
-
-/// A run's slices as rates; neighbours taken together if there are too many.
-fn points(run: &[Interval], bytes: bool) -> Vec<Point> {
-    let together = run.len().div_ceil(MOST_SLICES).max(1);
-    let point = |slices: &[Interval]| {
-        let amount: u64 = slices
-            .iter()
-            .map(|slice| {
-                if bytes {
-                    slice.work.bytes
-                } else {
-                    slice.work.ops
-                }
-            })
-            .fold(0, u64::saturating_add);
-        let (from, to) = (slices[0].t0_s, slices[slices.len() - 1].t1_s);
-        let mut flags: Vec<String> = slices
-            .iter()
-            .flat_map(|slice| slice.flags.clone())
-            .collect();
-        flags.sort();
-        flags.dedup();
-        Point {
-            at_s: f64::midpoint(from, to),
-            rate: amount as f64 / (to - from).max(1e-9),
-            flags,
-        }
-    };
-    run.chunks(together).map(point).collect()
 }
 
 /// The same slice of all runs.
@@ -377,7 +339,7 @@ pub(super) fn run_order(family: &Family<'_>) -> Markup {
                 named(if member.name.is_empty() { "runs" } else { "" }),
                 points(false),
             ),
-            (Mark::Warning, named("with flags"), points(true)),
+            (Mark::Warning, named("doubtful"), points(true)),
         ] {
             if !points.is_empty() {
                 series.push(Series {
@@ -418,7 +380,14 @@ pub(super) fn run_order(family: &Family<'_>) -> Markup {
         ];
         (*x, cells)
     });
-    let columns = ["order", "started", "of", metric.as_str(), "flags", "run"];
+    let columns = [
+        "order",
+        "started",
+        "of",
+        metric.as_str(),
+        "against it",
+        "run",
+    ];
     let data = Data {
         columns: columns.map(str::to_owned).to_vec(),
         rows: rows.collect(),
