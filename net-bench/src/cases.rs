@@ -143,7 +143,10 @@ pub const CASES: &[Row] = &[
                 duplicates; reordered as RFC 4737 has it; late is more than 16384 behind, and also \
                 counted as lost. sender_packets_per_s is what the kernel took. --engine and --receive \
                 choose system calls and offloads, each by itself; datagrams are numbered and \
-                counted one by one in all of them. Each address proves itself with a cookie before \
+                counted one by one in all of them. With --rate or --bandwidth they go by a schedule, \
+                a call's worth together when the first of it is due; achieved_ratio is what the \
+                kernel took of that, missed_schedules counts what went after the next was due; a \
+                sender whose gaps are shorter than 0.1 ms spins, and its CPU time says so. Each address proves itself with a cookie before \
                 anything is sent to it.",
             probe: probe_udp,
             run: run_stream,
@@ -260,7 +263,7 @@ fn run_stream(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measuremen
         anyhow::bail!("the stream case takes a stream");
     };
     let finished = run_test(spec, observer)?;
-    let measurement = metrics::stream(&finished, direction)?;
+    let measurement = metrics::stream(&finished, direction, spec.test.arrival.as_ref())?;
     Ok(with_observations(measurement, &finished))
 }
 

@@ -4,7 +4,7 @@ use crate::client::Finished;
 use crate::control::message::{Leg, Role};
 use crate::observe::report::retransmits;
 use crate::test::{Arrival, Direction, Test};
-use crate::workload::open_rr::Schedule;
+use crate::workload::schedule::Schedule;
 use anyhow::Context;
 use reports::measure::{
     Histogram, Totals, histogram_record, latency_metrics, percentile, rate_metrics,
@@ -222,53 +222,83 @@ fn open_loop(measurement: &mut Measurement, arrival: &Arrival, kept: &Schedule, 
     for histogram in &mut measurement.histograms {
         histogram.co_corrected = true;
     }
-    let done = totals.work.ops;
-    let offered = arrival.rate_per_s * totals.elapsed_s;
-    let achieved = done as f64 / offered;
-    let metric = |name, unit, better, value, n| {
-        Metric::new(name, Aggregation::Total, unit, better, value, n)
+    let load = Offered {
+        prefix: "",
+        what: "requests",
+        rate_per_s: arrival.rate_per_s,
+        elapsed_s: totals.elapsed_s,
+        done: totals.work.ops,
+        kept: *kept,
     };
-    let (neutral, lower, higher) = (
-        Better::Neutral,
-        Better::LowerIsBetter,
-        Better::HigherIsBetter,
-    );
-    measurement.metrics.extend([
-        metric(
-            "offered_per_s",
-            Unit::PerSecond,
-            neutral,
-            arrival.rate_per_s,
-            done,
-        ),
-        metric("achieved_ratio", Unit::Ratio, higher, achieved, done).headline(),
-        metric(
-            "missed_schedules",
-            Unit::Count,
-            lower,
-            kept.missed as f64,
-            kept.sent,
-        ),
-        metric(
-            "unsent_requests",
-            Unit::Count,
-            lower,
-            kept.unsent as f64,
-            kept.sent,
-        ),
-    ]);
-    // Chance alone moves the count of a Poisson process by its root; four of them are beyond doubt.
-    let tolerance = (4.0 / offered.sqrt()).max(0.01);
-    if achieved < 1.0 - tolerance {
+    measurement.metrics.extend(load.metrics());
+    if let Some(achieved) = load.shortfall() {
         let evidence = format!(
             "{:.1} % of the offered {} requests per second were answered: the latencies are those \
              of a growing queue, and those of the requests that still waited are missing",
             achieved * 100.0,
             arrival.rate_per_s
         );
-        measurement
-            .validity
-            .flag(Severity::Degraded, "saturated", evidence);
+        let validity = &mut measurement.validity;
+        validity.flag(Severity::Degraded, "saturated", evidence);
+    }
+}
+
+/// A load that a schedule sets, and what became of it.
+struct Offered<'a> {
+    prefix: &'a str,
+    what: &'a str,
+    rate_per_s: f64,
+    elapsed_s: f64,
+    /// What was achieved in that time.
+    done: u64,
+    kept: Schedule,
+}
+
+impl Offered<'_> {
+    fn count(&self) -> f64 {
+        self.rate_per_s * self.elapsed_s
+    }
+
+    fn achieved(&self) -> f64 {
+        self.done as f64 / self.count()
+    }
+
+    fn metrics(&self) -> [Metric; 4] {
+        let Self {
+            prefix, done, kept, ..
+        } = *self;
+        let metric = |name: &str, unit, better, value, n| {
+            let name = format!("{prefix}{name}");
+            Metric::new(&name, Aggregation::Total, unit, better, value, n)
+        };
+        let (neutral, lower, higher) = (
+            Better::Neutral,
+            Better::LowerIsBetter,
+            Better::HigherIsBetter,
+        );
+        let (per_s, ratio, count) = (Unit::PerSecond, Unit::Ratio, Unit::Count);
+        let unsent = format!("unsent_{}", self.what);
+        [
+            metric("offered_per_s", per_s, neutral, self.rate_per_s, done),
+            metric("achieved_ratio", ratio, higher, self.achieved(), done).headline(),
+            metric(
+                "missed_schedules",
+                count,
+                lower,
+                kept.missed as f64,
+                kept.sent,
+            ),
+            metric(&unsent, count, lower, kept.unsent as f64, kept.sent),
+        ]
+    }
+
+    /// The share that was achieved, if it is too low for chance.
+    fn shortfall(&self) -> Option<f64> {
+        // Chance alone moves the count of a Poisson process by its root; four of them are beyond
+        // doubt.
+        let tolerance = (4.0 / self.count().sqrt()).max(0.01);
+        let achieved = self.achieved();
+        (achieved < 1.0 - tolerance).then_some(achieved)
     }
 }
 
@@ -401,7 +431,11 @@ fn streaming(legs: impl Iterator<Item = Leg>) -> Vec<Leg> {
 ///
 /// # Errors
 /// A side did not report its part.
-pub fn stream(finished: &Finished, direction: Direction) -> anyhow::Result<Measurement> {
+pub fn stream(
+    finished: &Finished,
+    direction: Direction,
+    arrival: Option<&Arrival>,
+) -> anyhow::Result<Measurement> {
     let ours = streaming(finished.parts.iter().map(|part| part.leg()));
     let theirs = &streaming(finished.legs.iter().cloned());
     let pair = |sender: &'_ [Leg], receiver: &'_ [Leg]| -> anyhow::Result<(Leg, Leg)> {
@@ -436,6 +470,28 @@ pub fn stream(finished: &Finished, direction: Direction) -> anyhow::Result<Measu
     let mut validity = Validity::default();
     add_flags(&mut validity, &ours, false);
     add_flags(&mut validity, theirs, finished.host.is_some());
+    for (prefix, pair) in &pairs {
+        if let (Some(arrival), Some(kept)) = (arrival, pair.sender.schedule) {
+            let load = Offered {
+                prefix,
+                what: "datagrams",
+                rate_per_s: arrival.rate_per_s,
+                elapsed_s: pair.sender.elapsed_s,
+                done: pair.sender.work.ops,
+                kept,
+            };
+            metrics.extend(load.metrics());
+            if let Some(achieved) = load.shortfall() {
+                let evidence = format!(
+                    "the kernel took {:.1} % of the offered {} datagrams per second: the sending \
+                     machine, or the queue of its device, is slower than that",
+                    achieved * 100.0,
+                    arrival.rate_per_s
+                );
+                validity.flag(Severity::Degraded, "saturated", evidence);
+            }
+        }
+    }
     Ok(Measurement {
         elapsed_s: receivers
             .iter()
@@ -468,7 +524,7 @@ pub fn under_load(
 ) -> anyhow::Result<Measurement> {
     let (before, after) = ("idle_round_trip_ns", "loaded_round_trip_ns");
     let idle = request_response(test, idle, before)?;
-    let bulk = stream(loaded, direction)?;
+    let bulk = stream(loaded, direction, None)?;
     let mut measurement = request_response(test, loaded, after)?;
     let of_idle = idle.metrics.iter().filter(|metric| metric.name == before);
     let added: Vec<Metric> = of_idle

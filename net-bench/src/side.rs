@@ -12,9 +12,10 @@ use crate::workload::incast::Gatherer;
 use crate::workload::inlet;
 use crate::workload::many_rr::{ManyRequester, ManyResponder};
 use crate::workload::many_stream::{ManyReceiver, ManySender};
-use crate::workload::open_rr::{OpenRequester, Schedule};
+use crate::workload::open_rr::OpenRequester;
 use crate::workload::outlet::{self, ZeroCopy};
 use crate::workload::rr::{Requester, Responder, Sizes};
+use crate::workload::schedule::Schedule;
 use crate::workload::sequence::Datagrams;
 use crate::workload::stream::{Receiver, Sender};
 use crate::workload::udp_rr::{UdpRequester, UdpResponder};
@@ -437,7 +438,7 @@ fn workload(
         return Ok(match role {
             Role::Request => Box::new(UdpRequester::new(flows, sizes, test.busy_poll, shared)),
             Role::Respond => Box::new(UdpResponder::new(flows, sizes, test.busy_poll, shared)),
-            Role::Send => Box::new(UdpSender::new(flows, length, test.engine, shared)),
+            Role::Send => Box::new(UdpSender::new(test, flows, length, shared)),
             Role::Receive => Box::new(UdpReceiver::new(flows, length, test.receive, shared)),
         });
     }

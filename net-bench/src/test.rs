@@ -25,9 +25,9 @@ pub const MAX_DATAGRAM: u64 = 65_507;
 pub const MAX_MEMORY: u64 = 1 << 30;
 /// Most slices that a side reports.
 pub const MAX_INTERVALS: usize = 10_000;
-/// Fewest requests per second of an open loop.
+/// Fewest requests or datagrams per second of an open loop.
 const MIN_RATE: f64 = 0.01;
-/// Most requests per second of an open loop.
+/// Most requests or datagrams per second of an open loop.
 const MAX_RATE: f64 = 1e8;
 /// Longest name of a congestion control, as the kernel has it.
 const MAX_CONGESTION_NAME: usize = 15;
@@ -52,7 +52,8 @@ pub struct Test {
     pub busy_poll: bool,
     /// What its sockets are told.
     pub socket: SocketOptions,
-    /// When requests go; absent where each waits for the response to the one before.
+    /// When requests or datagrams go; absent where each waits for the response to the one before,
+    /// or for the kernel to take it.
     pub arrival: Option<Arrival>,
     /// Where the sides' threads run.
     pub placement: Placement,
@@ -131,7 +132,7 @@ pub enum Shape {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Arrival {
-    /// Requests per second, over all flows.
+    /// Requests or datagrams per second, over all flows; of a stream both ways, in each direction.
     pub rate_per_s: f64,
     /// How they are spread.
     pub process: Process,
@@ -389,25 +390,33 @@ impl Test {
         let Some(arrival) = &self.arrival else {
             return Ok(());
         };
-        let (Shape::RequestResponse {
-            request_bytes,
-            response_bytes,
-        }
-        | Shape::UnderLoad {
-            request_bytes,
-            response_bytes,
-            ..
-        }) = self.shape
-        else {
-            return Err("--rate: only requests on standing flows go by a schedule".to_owned());
+        let numbered = match self.shape {
+            Shape::RequestResponse {
+                request_bytes,
+                response_bytes,
+            }
+            | Shape::UnderLoad {
+                request_bytes,
+                response_bytes,
+                ..
+            } => request_bytes.min(response_bytes) >= 8 || self.transport != Transport::Udp,
+            // Their numbers are checked with their length.
+            Shape::Stream { .. } if self.transport == Transport::Udp => true,
+            Shape::Stream { .. } | Shape::ConnectRequestResponse { .. } | Shape::Incast { .. } => {
+                return Err(
+                    "--rate: only requests on standing flows and datagrams go by a schedule; \
+                     --fq-rate has the kernel pace a TCP stream"
+                        .to_owned(),
+                );
+            }
         };
         if !(MIN_RATE..=MAX_RATE).contains(&arrival.rate_per_s) {
             return Err(format!(
-                "--rate {}: from {MIN_RATE} to {MAX_RATE} requests per second",
+                "--rate {}: from {MIN_RATE} to {MAX_RATE} requests or datagrams per second",
                 arrival.rate_per_s
             ));
         }
-        if self.transport == Transport::Udp && request_bytes.min(response_bytes) < 8 {
+        if !numbered {
             return Err(
                 "--rate over UDP: the number that tells which request a response belongs to takes \
                  8 bytes: --request-size 8 --response-size 8, or more"

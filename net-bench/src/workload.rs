@@ -14,13 +14,14 @@ pub mod open_rr;
 pub mod outlet;
 pub mod pattern;
 pub mod rr;
+pub mod schedule;
 pub mod sequence;
 pub mod stream;
 pub mod udp_rr;
 pub mod udp_stream;
 
-use open_rr::Schedule;
 use outlet::ZeroCopy;
+use schedule::Schedule;
 use sequence::Datagrams;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

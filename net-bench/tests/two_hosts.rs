@@ -105,6 +105,55 @@ fn a_shaped_link_gives_what_arithmetic_says_and_the_verdict_finds_the_shaper() {
     panic!("six runs reached only {shortfalls:?} of what the link carries");
 }
 
+#[test]
+fn datagrams_within_a_shaped_link_all_come_and_beyond_it_what_it_carries() {
+    let Some(hosts) = two_hosts(1) else { return };
+    let shape = format!("tc qdisc add dev {VETH_A} root tbf rate 100mbit burst 128kb latency 50ms");
+    if let Err(reason) = hosts.a.try_sh(&shape) {
+        println!("SKIPPED a shaped link: this kernel has no token bucket: {reason}");
+        return;
+    }
+    let stream = |rate| {
+        let arguments = ["udp_stream", "-l", "1400", "-t", "2", "-O", "1", "-b", rate];
+        report(&run_between(&hosts, &arguments))
+    };
+    // Ethernet, IPv4 and UDP take 42 bytes of each frame.
+    let truth = 100e6 / 8.0 * 1400.0 / 1442.0;
+    // A receiver that stands still for longer than its buffer lasts loses datagrams all the same.
+    let whole = (0..4).any(|_| {
+        let within = stream("20M");
+        let measured = measurement(&within);
+        let verdict = &measured.facts["observed"]["verdict"];
+        value(measured, "lost_datagrams") == 0.0 && verdict["limited_by"] == "pacing"
+    });
+    assert!(
+        whole,
+        "four runs lost some of a fifth of what the link carries"
+    );
+    // As above: a machine that stands still loses what the link could have carried.
+    let mut shortfalls = Vec::new();
+    for _ in 0..4 {
+        let beyond = stream("200M");
+        let measured = measurement(&beyond);
+        let share = value(measured, "bandwidth_bytes_per_s") / truth;
+        assert!(share < 1.01, "goodput is {share} of what the link carries");
+        // A queue at the sender that is longer than a socket's buffer holds the sender back; a
+        // shorter one loses the rest.
+        let kept_back = 1.0 - value(measured, "achieved_ratio");
+        let lost = value(measured, "loss_ratio");
+        assert!(kept_back + lost > 0.4, "{kept_back} and {lost}");
+        if kept_back > 0.1 {
+            let codes = measured.validity.flags.iter().map(|flag| &*flag.code);
+            assert!(codes.into_iter().any(|code| code == "saturated"));
+        }
+        if share > 0.99 {
+            return;
+        }
+        shortfalls.push(share);
+    }
+    panic!("four runs reached only {shortfalls:?} of what the link carries");
+}
+
 fn assert_judged_as_shaped(observed: &Value) {
     let verdict = &observed["verdict"];
     assert_eq!(verdict["limited_by"], "shaping", "{verdict}");

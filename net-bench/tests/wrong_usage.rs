@@ -38,9 +38,12 @@ fn impossible_values_are_refused_by_name() {
         ),
         (
             &["tcp_rr", "--rate", "0"],
-            &["--rate 0", "requests per second"],
+            &["--rate 0", "requests or datagrams per second"],
         ),
         (&["tcp_rr", "--rate", "nan"], &["--rate NaN"]),
+        (&["pps", "-b", "0"], &["--rate 0"]),
+        (&["udp_stream", "-b", "50Mbit"], &["50Mbit", "1K = 1000"]),
+        (&["udp_stream", "-b", "5M", "--rate", "1"], &["--rate"]),
         (&["tcp_rr", "--arrival", "poisson"], &["--rate"]),
         (
             &["tcp_rr", "--rate", "1", "--arrival", "sometimes"],

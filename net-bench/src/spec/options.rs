@@ -222,6 +222,31 @@ impl ArrivalArgs {
     }
 }
 
+/// When datagrams go.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Load")]
+pub struct PaceArgs {
+    /// Datagrams per second over all flows, in each direction; a call's worth goes together
+    /// [default: as fast as they go]
+    #[arg(long, value_name = "N", conflicts_with = "bandwidth")]
+    rate: Option<f64>,
+    /// The same in bits of payload per second, as iperf3's -b; K, M, G are powers of 1000
+    #[arg(short = 'b', long, value_name = "BITS", value_parser = size::parse_bits)]
+    bandwidth: Option<u64>,
+}
+
+impl PaceArgs {
+    pub(super) fn arrival(&self, length_bytes: u64) -> Option<Arrival> {
+        let datagrams = |bits| bits as f64 / (8.0 * length_bytes.max(1) as f64);
+        let rate_per_s = self.rate.or_else(|| self.bandwidth.map(datagrams))?;
+        Some(Arrival {
+            rate_per_s,
+            process: Process::Const,
+            seed: 0,
+        })
+    }
+}
+
 /// The sizes of request and response.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Load")]

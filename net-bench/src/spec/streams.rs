@@ -1,6 +1,8 @@
 //! The options of the cases that send as much as goes through.
 
-use super::options::{DirectionArgs, FlowArgs, LoadArgs, PinArgs, ServerArgs, TcpArgs, UdpArgs};
+use super::options::{
+    DirectionArgs, FlowArgs, LoadArgs, PaceArgs, PinArgs, ServerArgs, TcpArgs, UdpArgs,
+};
 use super::{Kind, Spec};
 use crate::size;
 use crate::test::{Engine, Receive, Shape, Transport};
@@ -16,6 +18,8 @@ struct DatagramArgs {
     load: LoadArgs,
     #[command(flatten)]
     flows: FlowArgs,
+    #[command(flatten)]
+    pace: PaceArgs,
     #[command(flatten)]
     socket: UdpArgs,
     #[command(flatten)]
@@ -36,6 +40,7 @@ impl DatagramArgs {
             engine,
             receive,
             socket: self.socket.options(),
+            arrival: self.pace.arrival(length_bytes),
             placement: self.pin.placement(),
             ..Kind::new(Transport::Udp, shape)
         };

@@ -9,8 +9,9 @@
 
 use super::Shared;
 use super::rr::{ANSWERED, Sizes, check_number, proven, put_number};
+use super::schedule::{SPIN, Schedule, Timetable};
 use super::sequence::Datagrams;
-use crate::test::{Arrival, Process, Test, Transport};
+use crate::test::{Arrival, Test, Transport};
 use crate::transport::Flow;
 use crate::transport::buffer::Buffer;
 use crate::transport::poller::{Interest, Poller};
@@ -21,86 +22,14 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use reports::measure::{Clock, Recorder, Ticks, Verified, Workload};
 use reports::model::Work;
-use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
-
-/// How long before a request is due the thread stops sleeping. The kernel's default timer slack is
-/// half of it.
-const SPIN: Duration = Duration::from_micros(100);
 
 /// Requests that a thread may have outstanding over all its flows.
 const MAX_OUTSTANDING: usize = 1 << 16;
 
 /// How long the last responses may take after the last request.
 const LAST_RESPONSES: Duration = Duration::from_secs(1);
-
-/// How a schedule was kept. All counts are from the first request, warm-up included.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Schedule {
-    /// Requests sent.
-    pub sent: u64,
-    /// Requests sent after the next one had become due as well.
-    pub missed: u64,
-    /// Requests that were due at the end and not sent.
-    pub unsent: u64,
-}
-
-impl Schedule {
-    /// All counts, to be checked.
-    pub fn counts(&self) -> [u64; 3] {
-        [self.sent, self.missed, self.unsent]
-    }
-}
-
-impl std::ops::AddAssign for Schedule {
-    fn add_assign(&mut self, other: Self) {
-        self.sent += other.sent;
-        self.missed += other.missed;
-        self.unsent += other.unsent;
-    }
-}
-
-/// When requests are due.
-struct Timetable {
-    process: Process,
-    random: fastrand::Rng,
-    gap_ns: f64,
-    /// Nanoseconds after the start at which the next request is due, with their fraction.
-    next_ns: f64,
-    start: Ticks,
-    due: Ticks,
-}
-
-impl Timetable {
-    /// For a thread that has `share` of all requests and begins at `phase` of its first gap.
-    fn new(arrival: &Arrival, share: f64, phase: f64, thread: u64) -> Self {
-        let gap_ns = 1e9 / (arrival.rate_per_s * share);
-        Self {
-            process: arrival.process,
-            random: fastrand::Rng::with_seed(arrival.seed.wrapping_add(thread)),
-            gap_ns,
-            next_ns: gap_ns * phase,
-            start: 0,
-            due: 0,
-        }
-    }
-
-    fn start(&mut self, clock: Clock) {
-        self.start = clock.now();
-        self.due = self.start + clock.ticks(Duration::from_nanos(self.next_ns as u64));
-    }
-
-    fn advance(&mut self, clock: Clock) {
-        self.next_ns += match self.process {
-            Process::Const => self.gap_ns,
-            // The gaps of a Poisson process are exponential; 1 − u is never 0.
-            Process::Poisson => -(1.0 - self.random.f64()).ln() * self.gap_ns,
-        };
-        self.due = self.start + clock.ticks(Duration::from_nanos(self.next_ns as u64));
-    }
-}
 
 /// One flow and its outstanding requests.
 struct Lane {
@@ -426,51 +355,5 @@ impl Workload for OpenRequester {
             );
         }
         proven(total, answered, ANSWERED)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn timetable(process: Process, seed: u64) -> Vec<f64> {
-        let arrival = Arrival {
-            rate_per_s: 1000.0,
-            process,
-            seed,
-        };
-        let mut timetable = Timetable::new(&arrival, 0.5, 0.25, 0);
-        let clock = Clock::get();
-        (0..20_000)
-            .map(|_| {
-                let due = timetable.next_ns;
-                timetable.advance(clock);
-                due
-            })
-            .collect()
-    }
-
-    #[test]
-    fn constant_arrivals_keep_their_distance() {
-        let due = timetable(Process::Const, 1);
-        assert!((due[0] - 500_000.0).abs() < 1e-6, "a quarter of the gap");
-        let gaps = due.windows(2).map(|pair| pair[1] - pair[0]);
-        assert!(gaps.into_iter().all(|gap| (gap - 2e6).abs() < 1e-3));
-    }
-
-    #[test]
-    fn poisson_arrivals_have_exponential_gaps_and_come_back_with_their_seed() {
-        let due = timetable(Process::Poisson, 1);
-        assert_eq!(due, timetable(Process::Poisson, 1));
-        assert_ne!(due, timetable(Process::Poisson, 2));
-        let gaps: Vec<f64> = due.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
-        let longer = gaps.iter().filter(|gap| **gap > 2e6).count() as f64 / gaps.len() as f64;
-        assert!((mean / 2e6 - 1.0).abs() < 0.05, "mean gap {mean}");
-        // e⁻¹ of all gaps are longer than the mean.
-        assert!(
-            (longer - 0.3679).abs() < 0.02,
-            "{longer} longer than the mean"
-        );
     }
 }

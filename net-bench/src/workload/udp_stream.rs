@@ -8,9 +8,10 @@
 
 use super::Shared;
 use super::pattern::{PROBE, Pattern};
+use super::schedule::Pace;
 use super::sequence::{Datagrams, Sequence};
 use crate::control::handshake::NAME;
-use crate::test::{Engine, MAX_DATAGRAM, Receive};
+use crate::test::{Engine, MAX_DATAGRAM, Receive, Test};
 use crate::transport::buffer::Buffer;
 use crate::transport::poller::{Interest, Poller};
 use crate::transport::socket::SocketFlow;
@@ -56,6 +57,8 @@ pub struct UdpSender {
     shared: Shared,
     length: usize,
     outlet: Outlet,
+    /// Absent where they go as fast as they can.
+    pace: Option<Pace>,
 }
 
 /// How many datagrams one call sends, and out of which memory.
@@ -128,11 +131,14 @@ impl UdpSender {
     /// For these flows of the test, with `length` bytes per datagram.
     #[must_use]
     pub fn new(
+        test: &Test,
         flows: Vec<(usize, SocketFlow)>,
         length: usize,
-        engine: Engine,
         shared: Shared,
     ) -> Self {
+        let first = flows.first().map_or(0, |(index, _)| *index);
+        let pace = |arrival| Pace::new(arrival, flows.len(), first, test.flows);
+        let pace = test.arrival.as_ref().map(pace);
         let lane = |(index, flow)| Lane {
             index,
             flow,
@@ -143,7 +149,8 @@ impl UdpSender {
             turn: 0,
             shared,
             length,
-            outlet: Outlet::new(engine, length),
+            outlet: Outlet::new(test.engine, length),
+            pace,
         }
     }
 
@@ -168,10 +175,18 @@ impl Workload for UdpSender {
             rec.finish();
             return Ok(Work::default());
         }
+        if let Some(pace) = &mut self.pace
+            && !pace.due()
+        {
+            return Ok(Work::default());
+        }
         let lane = &mut self.lanes[self.turn];
         // None taken is a signal, or a full queue of the device: the next step tries again.
         let ops = self.outlet.send(&lane.flow, lane.next, self.length)?;
         lane.next += ops;
+        if let Some(pace) = &mut self.pace {
+            pace.sent(ops);
+        }
         let length = self.length as u64;
         self.shared.note(lane.index, lane.next * length);
         self.turn = if self.turn + 1 == self.lanes.len() {
@@ -186,6 +201,9 @@ impl Workload for UdpSender {
     }
 
     fn drain(&mut self) -> anyhow::Result<Work> {
+        if let Some(pace) = &mut self.pace {
+            self.shared.report_schedule(pace.finish());
+        }
         let mut last = vec![0; self.length];
         for pause in ENDS {
             thread::sleep(pause);
