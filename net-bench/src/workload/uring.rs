@@ -17,6 +17,9 @@ use std::time::Duration;
 
 /// How long a ring waits before it looks whether its flow was cut.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How long a receiver's ring waits before it arms its request anew. Kernels before 7.0 may miss the
+/// end of a stream, and by so much it is then seen late.
+const REARM: Duration = Duration::from_millis(10);
 
 /// About how many bytes the buffers of a receiver have together.
 const BUFFERS_BYTES: u64 = 1 << 20;

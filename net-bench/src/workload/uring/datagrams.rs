@@ -1,6 +1,6 @@
 //! Datagrams, over one flow.
 
-use super::{PATIENCE, RingUse, UNPREPARED, buffers, refusal};
+use super::{PATIENCE, REARM, RingUse, UNPREPARED, buffers, refusal};
 use crate::transport::socket::SocketFlow;
 use anyhow::Context;
 use bench_sys::ring::{ReceiveRing, Received, SendKind, SendRing};
@@ -118,7 +118,7 @@ impl ReceiveSlots {
     #[inline]
     pub fn wait(&mut self) -> anyhow::Result<Option<usize>> {
         let (flow, ring) = self.ring.as_mut().context(UNPREPARED)?;
-        match ring.wait(PATIENCE) {
+        match ring.wait(REARM) {
             Ok(true) => Ok(Some(1)),
             Ok(false) => Ok(flow.is_closed().then_some(0)),
             Err(error) => flow.explain("receiving from", &error),

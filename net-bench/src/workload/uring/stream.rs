@@ -1,6 +1,6 @@
 //! Bytes in order, over one flow.
 
-use super::{PATIENCE, RingUse, UNPREPARED, buffers, check_cut, refusal};
+use super::{PATIENCE, REARM, RingUse, UNPREPARED, buffers, check_cut, refusal};
 use crate::transport::socket::SocketFlow;
 use crate::workload::inlet::Inlet;
 use crate::workload::outlet::{LAST_COMPLETIONS, Outlet, Told, ZeroCopy, place};
@@ -156,7 +156,7 @@ impl Inlet for Receiving {
     fn receive(&mut self, flow: &mut SocketFlow, position: u64) -> anyhow::Result<usize> {
         let ring = self.ring.as_mut().context(UNPREPARED)?;
         loop {
-            match ring.receive(PATIENCE) {
+            match ring.receive(REARM) {
                 Ok(Received::Bytes(bytes)) => {
                     self.pattern.check(position, bytes)?;
                     return Ok(bytes.len());

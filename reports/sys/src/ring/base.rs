@@ -93,11 +93,35 @@ impl<F: AsFd> Base<F> {
         &self.submitter
     }
 
-    /// Whether the kernel can fill several buffers with one receive (6.10).
-    pub(super) fn has_bundles(&self) -> bool {
+    /// Whether the kernel can fill several buffers with one receive (6.10), and in order: from 6.13
+    /// to 6.15 there are kernels that mix the buffers up (liburing issue 1409).
+    pub(super) fn bundles(&self) -> io::Result<()> {
         // SAFETY: the box lives as long as `self`, and what is read of it never changes.
         let ring = unsafe { self.owner.as_ref() };
-        ring.params().is_feature_recvsend_bundle()
+        if !ring.params().is_feature_recvsend_bundle() {
+            return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+        }
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+        if is_since(&release, (6, 16)) {
+            return Ok(());
+        }
+        Err(io::Error::other(
+            "kernels before 6.16 may mix the buffers up",
+        ))
+    }
+
+    /// Cancels what is armed, which will say so.
+    pub(super) fn disarm(&mut self) -> io::Result<()> {
+        self.check_thread()?;
+        let time = Some(Timespec::from(LAST_WAIT));
+        match self
+            .submitter
+            .register_sync_cancel(time, CancelBuilder::any())
+        {
+            // It has just ended by itself.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            other => other,
+        }
     }
 
     /// An entry for the socket, whichever way the kernel knows it.
@@ -225,6 +249,16 @@ impl<F: AsFd> Drop for Base<F> {
     }
 }
 
+/// Whether a kernel is of this version or a later one, by its name.
+fn is_since(release: &str, version: (u32, u32)) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next().and_then(|text| text.parse::<u32>().ok());
+    match (number(), number()) {
+        (Some(major), Some(minor)) => (major, minor) >= version,
+        _ => false,
+    }
+}
+
 /// The optional set-up flags. Older kernels refuse those they do not know with EINVAL, so they are
 /// given up one by one from the newest (6.6) to the oldest (5.19).
 const FLAGS: [&str; 4] = [
@@ -257,6 +291,26 @@ fn set_up(entries: u32, completions: u32, grants: &mut Grants) -> io::Result<IoU
                 grants.refused.push(format!("{newest}: {error}"));
             }
             (Err(error), _) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_by_number() {
+        for (release, expected) in [
+            ("6.18.44-fc", true),
+            ("6.16.0", true),
+            ("7.0-rc1", true),
+            ("6.9.1", false),
+            ("6.15.2", false),
+            ("5.19", false),
+            ("", false),
+        ] {
+            assert_eq!(is_since(release, (6, 16)), expected, "{release}");
         }
     }
 }

@@ -52,6 +52,8 @@ pub struct ReceiveRing<F: AsFd> {
     /// The buffer that the caller looks at.
     lent: Option<u16>,
     batch: Option<Batch>,
+    /// Whether an answer of no bytes was not handed out yet.
+    empty: bool,
     armed: bool,
     bundles: bool,
     starved: u64,
@@ -59,7 +61,7 @@ pub struct ReceiveRing<F: AsFd> {
 
 impl<F: AsFd> ReceiveRing<F> {
     /// A ring on `socket` with `count` buffers of `bytes` bytes; `count` is rounded up to a power
-    /// of two. With `bundles` the kernel fills several of them at once, where it can (6.10).
+    /// of two. With `bundles` the kernel fills several of them at once, where it can (6.16).
     ///
     /// # Errors
     /// [`Refused`]: what the kernel says.
@@ -88,10 +90,7 @@ impl<F: AsFd> ReceiveRing<F> {
             error,
         })?;
         let bundles = bundles && {
-            let answer = match base.has_bundles() {
-                true => Ok(()),
-                false => Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
-            };
+            let answer = base.bundles();
             base.grants.note("bundles", answer)
         };
         let mut ring = Self {
@@ -104,6 +103,7 @@ impl<F: AsFd> ReceiveRing<F> {
             tail: 0,
             lent: None,
             batch: None,
+            empty: false,
             armed: false,
             bundles,
             starved: 0,
@@ -167,11 +167,12 @@ impl<F: AsFd> ReceiveRing<F> {
     /// What the kernel says of receiving, or of waiting.
     #[inline]
     pub fn receive(&mut self, patience: Duration) -> io::Result<Received<'_>> {
-        self.give_back();
-        if !self.has_next() && !self.wait(patience)? {
-            return Ok(Received::Nothing);
+        while !self.advance()? {
+            if !self.wait(patience)? {
+                return Ok(Received::Nothing);
+            }
         }
-        self.poll()
+        Ok(self.hand_out())
     }
 
     /// The next bytes that are there. The buffer of the call before goes back to the kernel.
@@ -180,17 +181,30 @@ impl<F: AsFd> ReceiveRing<F> {
     /// What the kernel says of receiving.
     #[inline]
     pub fn poll(&mut self) -> io::Result<Received<'_>> {
-        self.give_back();
-        while self.batch.is_none() {
-            let Some(answer) = self.base.next() else {
-                return Ok(Received::Nothing);
-            };
-            if self.take(&answer)? {
-                return Ok(Received::Empty);
-            }
+        if self.advance()? {
+            return Ok(self.hand_out());
         }
+        Ok(Received::Nothing)
+    }
+
+    /// Reads answers up to one that brought something; says whether there is one.
+    #[inline]
+    fn advance(&mut self) -> io::Result<bool> {
+        self.give_back();
+        while self.batch.is_none() && !self.empty {
+            let Some(answer) = self.base.next() else {
+                return Ok(false);
+            };
+            self.empty = self.take(&answer)?;
+        }
+        Ok(true)
+    }
+
+    #[inline]
+    fn hand_out(&mut self) -> Received<'_> {
         let Some(Batch { buffer, left }) = self.batch else {
-            return Ok(Received::Nothing);
+            self.empty = false;
+            return Received::Empty;
         };
         let length = left.min(self.bytes);
         // Buffers go back in the order in which they came, so that the next one on the list is the
@@ -201,7 +215,7 @@ impl<F: AsFd> ReceiveRing<F> {
         });
         self.lent = Some(buffer);
         let start = usize::from(buffer) * self.stride;
-        Ok(Received::Bytes(&self.memory[start..start + length]))
+        Received::Bytes(&self.memory[start..start + length])
     }
 
     /// Waits at most `patience` until there is an answer to look at, be it that a request has ended;
@@ -217,6 +231,12 @@ impl<F: AsFd> ReceiveRing<F> {
                 self.arm();
             }
             self.base.enter(1, patience)?;
+            if !self.base.has_next() {
+                // An armed request may miss an end that came together with the last bytes (fixed
+                // in Linux 7.0); one that is armed anew looks first.
+                self.base.disarm()?;
+                return Ok(false);
+            }
         }
         Ok(self.has_next())
     }

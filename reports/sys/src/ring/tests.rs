@@ -123,8 +123,11 @@ fn bytes_come_in_order_through_buffers_that_do_not_suffice() {
             return;
         };
         let expected = bytes(300_000);
-        let sent = expected.clone();
-        let writer = thread::spawn(move || ours.write_all(&sent));
+        // More than all buffers hold is there before the first one is looked for.
+        let (first, rest) = expected.split_at(2000);
+        ours.write_all(first).expect("written");
+        let rest = rest.to_vec();
+        let writer = thread::spawn(move || ours.write_all(&rest));
         let mut got = Vec::new();
         loop {
             match ring.receive(PATIENCE).expect("received") {
@@ -166,6 +169,35 @@ fn an_idle_ring_waits_no_longer_than_it_is_told_and_takes_nothing_with_it() {
     drop(theirs);
     // With the ring went its hold on the socket.
     assert_eq!(ours.read(&mut got).expect("the end"), 0);
+}
+
+#[test]
+fn an_end_that_comes_with_the_last_bytes_is_not_missed() {
+    for round in 0..500usize {
+        let (mut ours, theirs) = pair(1 << 16);
+        let Some(mut ring) = granted(ReceiveRing::new(theirs, 4, 1000, true)) else {
+            return;
+        };
+        // Armed before anything comes, in most rounds.
+        let idle = ring.receive(Duration::ZERO).expect("waited");
+        assert_eq!(idle, Received::Nothing);
+        let writer = thread::spawn(move || {
+            ours.write_all(&[3; 100]).expect("written");
+            if round % 2 == 0 {
+                ours.shutdown(Shutdown::Write).expect("ended");
+            }
+        });
+        let mut got = 0;
+        loop {
+            match ring.receive(Duration::from_millis(2)).expect("received") {
+                Received::Bytes(bytes) => got += bytes.len(),
+                Received::Empty => break,
+                Received::Nothing => {}
+            }
+        }
+        assert_eq!(got, 100);
+        writer.join().expect("no panic");
+    }
 }
 
 #[test]
