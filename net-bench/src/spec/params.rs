@@ -1,0 +1,169 @@
+//! A spec as the report's parameters.
+
+use super::Spec;
+use crate::client::Place;
+use crate::place::pin::Pin;
+use crate::place::ports::Queues;
+use crate::test::{Direction, Engine, Process, Receive, Shape, SocketOptions};
+use serde::{Serialize, Serializer};
+
+/// The report's parameters: what shapes the work, and nothing that does not.
+#[derive(Serialize)]
+struct Params {
+    #[serde(flatten)]
+    shape: ShapeParams,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<Engine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receive: Option<Receive>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    busy_poll: bool,
+    #[serde(flatten)]
+    socket: SocketParams,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arrival: Option<Process>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pin: Option<Pin>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_pin: Option<Pin>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queues: Option<Queues>,
+    flows: u32,
+    threads: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operations: Option<u64>,
+    omit_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<&'static str>,
+}
+
+/// The options that were set; the kernel's defaults are no parameters.
+#[derive(Serialize)]
+struct SocketParams {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    nagle: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    congestion: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dscp: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segment_bytes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pacing_bytes_per_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_poll_us: Option<u32>,
+}
+
+impl From<&SocketOptions> for SocketParams {
+    fn from(options: &SocketOptions) -> Self {
+        Self {
+            nagle: options.nagle,
+            window_bytes: options.window_bytes,
+            congestion: options.congestion.clone(),
+            dscp: options.dscp,
+            segment_bytes: options.segment_bytes,
+            pacing_bytes_per_s: options.pacing_bytes_per_s,
+            device_poll_us: options.device_poll_us,
+        }
+    }
+}
+
+/// A placement that was asked for.
+fn pinned(pin: &Pin) -> Option<Pin> {
+    (*pin != Pin::None).then(|| pin.clone())
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ShapeParams {
+    Rr {
+        request_bytes: u64,
+        response_bytes: u64,
+    },
+    UnderLoad {
+        request_bytes: u64,
+        response_bytes: u64,
+        length_bytes: u64,
+        direction: Direction,
+    },
+    Stream {
+        length_bytes: u64,
+        direction: Direction,
+    },
+    Incast {
+        length_bytes: u64,
+    },
+}
+
+impl From<&Shape> for ShapeParams {
+    fn from(shape: &Shape) -> Self {
+        match *shape {
+            Shape::RequestResponse {
+                request_bytes,
+                response_bytes,
+            }
+            | Shape::ConnectRequestResponse {
+                request_bytes,
+                response_bytes,
+            } => Self::Rr {
+                request_bytes,
+                response_bytes,
+            },
+            Shape::UnderLoad {
+                request_bytes,
+                response_bytes,
+                length_bytes,
+                direction,
+            } => Self::UnderLoad {
+                request_bytes,
+                response_bytes,
+                length_bytes,
+                direction,
+            },
+            Shape::Incast { length_bytes } => Self::Incast { length_bytes },
+            Shape::Stream {
+                length_bytes,
+                direction,
+            } => Self::Stream {
+                length_bytes,
+                direction,
+            },
+        }
+    }
+}
+
+impl Serialize for Spec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let test = &self.test;
+        let timed = test.operations.is_none();
+        let stream = matches!(test.shape, Shape::Stream { .. });
+        let params = Params {
+            shape: ShapeParams::from(&test.shape),
+            engine: stream.then_some(test.engine),
+            receive: stream.then_some(test.receive),
+            busy_poll: test.busy_poll,
+            socket: SocketParams::from(&test.socket),
+            rate_per_s: test.arrival.as_ref().map(|arrival| arrival.rate_per_s),
+            arrival: test.arrival.as_ref().map(|arrival| arrival.process),
+            pin: pinned(&test.placement.client),
+            server_pin: pinned(&test.placement.server),
+            queues: test.placement.queues.clone(),
+            flows: test.flows,
+            threads: test.threads,
+            duration_s: timed.then_some(test.duration_s),
+            operations: test.operations,
+            omit_s: test.omit_s,
+            server: self.place.as_ref().map(|place| match place {
+                Place::InProcess { .. } => "in_process",
+                Place::Remote { .. } => "remote",
+            }),
+        };
+        params.serialize(serializer)
+    }
+}

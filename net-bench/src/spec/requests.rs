@@ -1,0 +1,301 @@
+//! The options of the cases that ask and wait for an answer.
+
+use super::options::{
+    ArrivalArgs, BufferArgs, DirectionArgs, FlowArgs, LoadArgs, PinArgs, ServerArgs, SizeArgs,
+    TcpArgs, UdpArgs,
+};
+use super::{Kind, Spec};
+use crate::size;
+use crate::test::{MAX_SECONDS, Shape, SocketOptions, Transport};
+use clap::Args;
+use reports::program::OutputArgs;
+
+/// Stands where nothing can time out.
+const NO_TIMEOUT_S: f64 = MAX_SECONDS;
+
+/// Options of `null`.
+#[derive(Debug, Clone, Args)]
+pub struct NullArgs {
+    #[command(flatten)]
+    load: LoadArgs,
+    /// Number of threads
+    #[arg(
+        short = 'T',
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        help_heading = "Load"
+    )]
+    threads: u32,
+    #[command(flatten)]
+    sizes: SizeArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl NullArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        // The null case has no socket; its description is never sent.
+        let shape = self.sizes.shape();
+        let kind = Kind::new(Transport::Unix, shape);
+        let threads = (self.threads, Some(self.threads));
+        let nowhere = (None, NO_TIMEOUT_S);
+        kind.spec(&self.load, threads, nowhere, self.output)
+    }
+}
+
+/// Options of all request-response cases.
+#[derive(Debug, Clone, Args)]
+struct RrArgs {
+    /// Ask for data again and again instead of sleeping until it comes, on both sides: lower
+    /// latency for a processor per thread
+    #[arg(long, help_heading = "Load")]
+    busy_poll: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    flows: FlowArgs,
+    #[command(flatten)]
+    arrival: ArrivalArgs,
+    #[command(flatten)]
+    sizes: SizeArgs,
+    #[command(flatten)]
+    pin: PinArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl RrArgs {
+    fn spec(self, transport: Transport, socket: SocketOptions) -> anyhow::Result<Spec> {
+        let shape = self.sizes.shape();
+        let kind = Kind {
+            busy_poll: self.busy_poll,
+            socket,
+            arrival: self.arrival.arrival()?,
+            placement: self.pin.placement(),
+            ..Kind::new(transport, shape)
+        };
+        let place = self.server.place()?;
+        kind.spec(&self.load, self.flows.counts(), place, self.output)
+    }
+}
+
+/// Options of `tcp_rr`.
+#[derive(Debug, Clone, Args)]
+pub struct TcpRrArgs {
+    #[command(flatten)]
+    rr: RrArgs,
+    #[command(flatten)]
+    socket: TcpArgs,
+}
+
+impl TcpRrArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        self.rr.spec(Transport::Tcp, self.socket.options())
+    }
+}
+
+/// Options of `udp_rr`.
+#[derive(Debug, Clone, Args)]
+pub struct UdpRrArgs {
+    #[command(flatten)]
+    rr: RrArgs,
+    #[command(flatten)]
+    socket: UdpArgs,
+}
+
+impl UdpRrArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        self.rr.spec(Transport::Udp, self.socket.options())
+    }
+}
+
+/// Options of `unix_rr`.
+#[derive(Debug, Clone, Args)]
+pub struct UnixRrArgs {
+    #[command(flatten)]
+    rr: RrArgs,
+    #[command(flatten)]
+    socket: BufferArgs,
+}
+
+impl UnixRrArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        self.rr.spec(Transport::Unix, self.socket.options())
+    }
+}
+
+/// Options of `tcp_crr`.
+#[derive(Debug, Clone, Args)]
+pub struct CrrArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    load: LoadArgs,
+    /// Threads on each side, each with one connection at a time
+    #[arg(
+        short = 'T',
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        help_heading = "Load"
+    )]
+    threads: u32,
+    #[command(flatten)]
+    sizes: SizeArgs,
+    #[command(flatten)]
+    socket: TcpArgs,
+    #[command(flatten)]
+    pin: PinArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl CrrArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        let shape = Shape::ConnectRequestResponse {
+            request_bytes: self.sizes.request_size,
+            response_bytes: self.sizes.response_size,
+        };
+        let kind = Kind {
+            socket: self.socket.options(),
+            placement: self.pin.placement(),
+            ..Kind::new(Transport::Tcp, shape)
+        };
+        let threads = (self.threads, Some(self.threads));
+        kind.spec(&self.load, threads, self.server.place()?, self.output)
+    }
+}
+
+/// Options of `under_load`.
+#[derive(Debug, Clone, Args)]
+pub struct UnderLoadArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    load: LoadArgs,
+    /// Streams that load the way
+    #[arg(
+        short = 'P',
+        long,
+        value_name = "N",
+        default_value_t = 8,
+        help_heading = "Load"
+    )]
+    flows: u32,
+    /// Threads on each side that share the streams [default: one per stream, at most 128]
+    #[arg(short = 'T', long, value_name = "N", help_heading = "Load")]
+    threads: Option<u32>,
+    /// Bytes per send and most bytes per receive of the streams; K, M, G are powers of 1024
+    #[arg(short = 'l', long, value_name = "SIZE", default_value = "128K",
+          value_parser = size::parse, help_heading = "Load")]
+    length: u64,
+    #[command(flatten)]
+    direction: DirectionArgs,
+    #[command(flatten)]
+    arrival: ArrivalArgs,
+    #[command(flatten)]
+    sizes: SizeArgs,
+    #[command(flatten)]
+    socket: TcpArgs,
+    #[command(flatten)]
+    pin: PinArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl UnderLoadArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        let shape = Shape::UnderLoad {
+            request_bytes: self.sizes.request_size,
+            response_bytes: self.sizes.response_size,
+            length_bytes: self.length,
+            direction: self.direction.direction(),
+        };
+        let kind = Kind {
+            socket: self.socket.options(),
+            arrival: self.arrival.arrival()?,
+            placement: self.pin.placement(),
+            ..Kind::new(Transport::Tcp, shape)
+        };
+        let flows = (self.flows, self.threads);
+        kind.spec(&self.load, flows, self.server.place()?, self.output)
+    }
+}
+
+/// Options of `incast`.
+#[derive(Debug, Clone, Args)]
+pub struct IncastArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    load: LoadArgs,
+    /// Number of connections, on each of which a block is asked for in every round
+    #[arg(
+        short = 'P',
+        long,
+        value_name = "N",
+        default_value_t = 32,
+        help_heading = "Load"
+    )]
+    flows: u32,
+    /// Threads of the server that share the flows; the client has one [default: one per flow, at
+    /// most 128]
+    #[arg(short = 'T', long, value_name = "N", help_heading = "Load")]
+    threads: Option<u32>,
+    /// Bytes of a block; K, M, G are powers of 1024
+    #[arg(short = 'l', long, value_name = "SIZE", default_value = "64K",
+          value_parser = size::parse, help_heading = "Load")]
+    length: u64,
+    #[command(flatten)]
+    socket: TcpArgs,
+    #[command(flatten)]
+    pin: PinArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl IncastArgs {
+    /// The spec of these options.
+    ///
+    /// # Errors
+    /// [`Usage`], which names the option at fault.
+    pub fn spec(self) -> anyhow::Result<Spec> {
+        let shape = Shape::Incast {
+            length_bytes: self.length,
+        };
+        let kind = Kind {
+            socket: self.socket.options(),
+            placement: self.pin.placement(),
+            ..Kind::new(Transport::Tcp, shape)
+        };
+        let flows = (self.flows, self.threads);
+        kind.spec(&self.load, flows, self.server.place()?, self.output)
+    }
+}
