@@ -146,7 +146,7 @@ fn bytes_come_in_order_through_buffers_that_do_not_suffice() {
             got.len()
         );
         assert!(
-            ring.starved() > 0,
+            bundles || ring.starved() > 0,
             "{count} buffers of {size} bytes sufficed"
         );
     }
