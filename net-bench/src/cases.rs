@@ -123,7 +123,9 @@ pub const CASES: &[Row] = &[
                 receiver line with -O. With --bidir it is the sum of both directions. \
                 sender_bandwidth_bytes_per_s counts what the sender handed to the kernel and may \
                 be higher. --engine and --receive choose system calls, each by itself; what is \
-                received without being looked at is only counted. CPU seconds are those of each side's threads in its window, user and \
+                received without being looked at is only counted. uring hands chains of sends, as \
+                many as make 1 MiB and at most 64, to io_uring with one call each; --receive uring \
+                keeps one request armed that takes buffers of --length bytes from a ring. CPU seconds are those of each side's threads in its window, user and \
                 kernel. An operation is one read. One flow per thread uses blocking calls, \
                 several use epoll.",
             probe: probe_tcp,
@@ -142,7 +144,8 @@ pub const CASES: &[Row] = &[
                 counts are over the whole stream, warm-up included: what was sent and never came; \
                 duplicates; reordered as RFC 4737 has it; late is more than 16384 behind, and also \
                 counted as lost. sender_packets_per_s is what the kernel took. --engine and --receive \
-                choose system calls and offloads, each by itself; datagrams are numbered and \
+                choose system calls and offloads, each by itself; uring hands 64 sends to io_uring \
+                with one call, --receive uring keeps one request armed; datagrams are numbered and \
                 counted one by one in all of them. With --rate or --bandwidth they go by a schedule, \
                 a call's worth together when the first of it is due; achieved_ratio is what the \
                 kernel took of that, missed_schedules counts what went after the next was due; a \

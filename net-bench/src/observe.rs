@@ -23,6 +23,7 @@ pub use cpu::{CoreUse, ThreadUse};
 pub use device::DeviceSeen;
 pub use flow::FlowsSeen;
 
+use crate::workload::uring::RingUse;
 use device::Device;
 use flow::Flows;
 use reports::measure::{Event, Observer, Phase, Totals};
@@ -50,6 +51,9 @@ pub struct Observed {
     /// CPUs whose connections the kernel handed to listeners of their own; empty where one listener
     /// took them all, or none came during the test.
     pub listener_cpus: Vec<u32>,
+    /// How the rings of its threads fared, where they went through io_uring.
+    #[serde(default)]
+    pub ring: Option<RingUse>,
     /// The machine's cores.
     pub cores: Fact<Vec<CoreUse>>,
     /// The device of the route.
@@ -147,6 +151,7 @@ impl<'a> Watch<'a> {
             threads: ThreadUse::of(totals),
             thread_cpus: Fact::unavailable("nobody told where the threads run"),
             listener_cpus: Vec::new(),
+            ring: None,
             cores: cpu::between(&state.cores, &cores_after),
             device,
             counters,
