@@ -123,8 +123,11 @@ pub const CASES: &[Row] = &[
                 receiver line with -O. With --bidir it is the sum of both directions. \
                 sender_bandwidth_bytes_per_s counts what the sender handed to the kernel and may \
                 be higher. --engine and --receive choose system calls, each by itself; what is \
-                received without being looked at is only counted. CPU seconds are those of each side's threads in its window, user and \
-                kernel. An operation is one read. One flow per thread uses blocking calls, \
+                received without being looked at is only counted. CPU seconds are those of each \
+                side's threads in its window, user and kernel. With --bitrate or --rate each send \
+                waits until it is due: offered_per_s sends, of which the kernel took \
+                achieved_ratio; one that was late is made up for, and the sender spins before it \
+                is due, so that its CPU seconds are no cost of sending. An operation is one read. One flow per thread uses blocking calls, \
                 several use epoll.",
             probe: probe_tcp,
             run: run_stream,
@@ -137,7 +140,10 @@ pub const CASES: &[Row] = &[
             name: "udp_stream",
             summary: "Numbered datagrams as fast as they go: goodput, loss, reordering",
             definition: "The sender sends datagrams of --length bytes back to back, as iperf3 -u \
-                -b 0. packets_per_s and bandwidth_bytes_per_s are the receiver's: datagrams that \
+                -b 0, or at --bitrate or --rate, as iperf3 -u -b: then each call waits until its \
+                first datagram is due, a late one is made up for, offered_per_s is the schedule's \
+                datagrams and achieved_ratio the share that the kernel took; loss is of what was \
+                sent. packets_per_s and bandwidth_bytes_per_s are the receiver's: datagrams that \
                 came for the first time in its own window, and their payload. loss_ratio and the \
                 counts are over the whole stream, warm-up included: what was sent and never came; \
                 duplicates; reordered as RFC 4737 has it; late is more than 16384 behind, and also \
@@ -260,7 +266,7 @@ fn run_stream(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measuremen
         anyhow::bail!("the stream case takes a stream");
     };
     let finished = run_test(spec, observer)?;
-    let measurement = metrics::stream(&finished, direction)?;
+    let measurement = metrics::stream(&spec.test, &finished, direction)?;
     Ok(with_observations(measurement, &finished))
 }
 

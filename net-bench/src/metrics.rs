@@ -225,38 +225,12 @@ fn open_loop(measurement: &mut Measurement, arrival: &Arrival, kept: &Schedule, 
     let done = totals.work.ops;
     let offered = arrival.rate_per_s * totals.elapsed_s;
     let achieved = done as f64 / offered;
-    let metric = |name, unit, better, value, n| {
-        Metric::new(name, Aggregation::Total, unit, better, value, n)
-    };
-    let (neutral, lower, higher) = (
-        Better::Neutral,
-        Better::LowerIsBetter,
-        Better::HigherIsBetter,
-    );
-    measurement.metrics.extend([
-        metric(
-            "offered_per_s",
-            Unit::PerSecond,
-            neutral,
-            arrival.rate_per_s,
-            done,
-        ),
-        metric("achieved_ratio", Unit::Ratio, higher, achieved, done).headline(),
-        metric(
-            "missed_schedules",
-            Unit::Count,
-            lower,
-            kept.missed as f64,
-            kept.sent,
-        ),
-        metric(
-            "unsent_requests",
-            Unit::Count,
-            lower,
-            kept.unsent as f64,
-            kept.sent,
-        ),
-    ]);
+    measurement.metrics.extend(schedule_metrics(
+        ("", "unsent_requests"),
+        arrival,
+        kept,
+        (done, achieved),
+    ));
     // Chance alone moves the count of a Poisson process by its root; four of them are beyond doubt.
     let tolerance = (4.0 / offered.sqrt()).max(0.01);
     if achieved < 1.0 - tolerance {
@@ -271,6 +245,66 @@ fn open_loop(measurement: &mut Measurement, arrival: &Arrival, kept: &Schedule, 
             .flag(Severity::Degraded, "saturated", evidence);
     }
 }
+
+/// What was offered, what share of it was achieved, and how the schedule was kept.
+fn schedule_metrics(
+    (prefix, unsent): (&str, &str),
+    arrival: &Arrival,
+    kept: &Schedule,
+    (done, achieved): (u64, f64),
+) -> [Metric; 4] {
+    let metric = |name, unit, better, value, n| {
+        let name = format!("{prefix}{name}");
+        Metric::new(&name, Aggregation::Total, unit, better, value, n)
+    };
+    let (neutral, lower, higher) = (
+        Better::Neutral,
+        Better::LowerIsBetter,
+        Better::HigherIsBetter,
+    );
+    let rate = arrival.rate_per_s;
+    let (missed, left) = (kept.missed as f64, kept.unsent as f64);
+    [
+        metric("offered_per_s", Unit::PerSecond, neutral, rate, done),
+        metric("achieved_ratio", Unit::Ratio, higher, achieved, done).headline(),
+        metric("missed_schedules", Unit::Count, lower, missed, kept.sent),
+        metric(unsent, Unit::Count, lower, left, kept.sent),
+    ]
+}
+
+/// Adds to a stream how each sender kept its schedule.
+fn paced(
+    metrics: &mut Vec<Metric>,
+    validity: &mut Validity,
+    test: &Test,
+    pairs: &[(&str, Pair<'_>)],
+) {
+    let Some(arrival) = test.stream_arrival() else {
+        return;
+    };
+    for (prefix, pair) in pairs {
+        let (sender, Some(kept)) = (pair.sender, &pair.sender.schedule) else {
+            continue;
+        };
+        let achieved = sender.work.ops as f64 / (arrival.rate_per_s * sender.elapsed_s);
+        let names = (*prefix, "unsent_sends");
+        let done = (sender.work.ops, achieved);
+        metrics.extend(schedule_metrics(names, arrival, kept, done));
+        if achieved < 1.0 - SHORTFALL {
+            let evidence = format!(
+                "the kernel took {:.1} % of the offered {} sends per second: they waited for a CPU, \
+                 or for room in the socket's buffer behind a link that carries less",
+                achieved * 100.0,
+                arrival.rate_per_s
+            );
+            validity.flag(Severity::Degraded, "saturated", evidence);
+        }
+    }
+}
+
+/// Share of a schedule by which a sender may fall short before it is said: a window's ends cut a
+/// batch off.
+const SHORTFALL: f64 = 0.01;
 
 /// Requests without a response, where that is possible.
 fn unanswered(requester: &Leg) -> Option<Metric> {
@@ -401,7 +435,11 @@ fn streaming(legs: impl Iterator<Item = Leg>) -> Vec<Leg> {
 ///
 /// # Errors
 /// A side did not report its part.
-pub fn stream(finished: &Finished, direction: Direction) -> anyhow::Result<Measurement> {
+pub fn stream(
+    test: &Test,
+    finished: &Finished,
+    direction: Direction,
+) -> anyhow::Result<Measurement> {
     let ours = streaming(finished.parts.iter().map(|part| part.leg()));
     let theirs = &streaming(finished.legs.iter().cloned());
     let pair = |sender: &'_ [Leg], receiver: &'_ [Leg]| -> anyhow::Result<(Leg, Leg)> {
@@ -436,6 +474,7 @@ pub fn stream(finished: &Finished, direction: Direction) -> anyhow::Result<Measu
     let mut validity = Validity::default();
     add_flags(&mut validity, &ours, false);
     add_flags(&mut validity, theirs, finished.host.is_some());
+    paced(&mut metrics, &mut validity, test, &pairs);
     Ok(Measurement {
         elapsed_s: receivers
             .iter()
@@ -468,7 +507,7 @@ pub fn under_load(
 ) -> anyhow::Result<Measurement> {
     let (before, after) = ("idle_round_trip_ns", "loaded_round_trip_ns");
     let idle = request_response(test, idle, before)?;
-    let bulk = stream(loaded, direction)?;
+    let bulk = stream(test, loaded, direction)?;
     let mut measurement = request_response(test, loaded, after)?;
     let of_idle = idle.metrics.iter().filter(|metric| metric.name == before);
     let added: Vec<Metric> = of_idle

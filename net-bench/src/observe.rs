@@ -50,12 +50,25 @@ pub struct Observed {
     /// CPUs whose connections the kernel handed to listeners of their own; empty where one listener
     /// took them all, or none came during the test.
     pub listener_cpus: Vec<u32>,
+    /// The schedule of its sends, where it had one.
+    #[serde(default)]
+    pub pace: Option<Pace>,
     /// The machine's cores.
     pub cores: Fact<Vec<CoreUse>>,
     /// The device of the route.
     pub device: Fact<DeviceSeen>,
     /// Counters of the protocols and the device.
     pub counters: Vec<Counter>,
+}
+
+/// What a stream's sender was to keep to.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pace {
+    /// Payload bytes per second that were due, over all flows.
+    pub bytes_per_s: f64,
+    /// Whether the sender kept to it, but for its last batch.
+    pub kept: bool,
 }
 
 /// Observes a side, and passes on to another observer what it sees.
@@ -147,6 +160,7 @@ impl<'a> Watch<'a> {
             threads: ThreadUse::of(totals),
             thread_cpus: Fact::unavailable("nobody told where the threads run"),
             listener_cpus: Vec::new(),
+            pace: None,
             cores: cpu::between(&state.cores, &cores_after),
             device,
             counters,

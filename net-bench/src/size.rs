@@ -22,9 +22,45 @@ pub fn parse(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("{text} is more bytes than a 64-bit number holds"))
 }
 
+/// Reads a number that may have a fraction, and K, M or G for powers of 1000, as rates in bits per
+/// second have it.
+///
+/// # Errors
+/// What a rate looks like.
+pub fn parse_decimal(text: &str) -> Result<f64, String> {
+    let (digits, factor) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1e3),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 1e6),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 1e9),
+        _ => (text, 1.0),
+    };
+    let plain = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+    let number = digits
+        .bytes()
+        .all(plain)
+        .then(|| digits.parse::<f64>().ok());
+    let fault = "a rate is a number, or one with K, M or G (1K = 1000)";
+    number
+        .flatten()
+        .map(|number| number * factor)
+        .ok_or_else(|| fault.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{parse, parse_decimal};
+
+    #[test]
+    fn rates_are_numbers_or_powers_of_1000() {
+        for (text, rate) in [("0", 0.0), ("50M", 5e7), ("2.5g", 2.5e9), ("10k", 1e4)] {
+            assert_eq!(parse_decimal(text), Ok(rate), "{text}");
+        }
+        for text in [
+            "", "M", "-1", "+1", "1e6", "nan", "inf", "1Mbit", "1 M", "1.2.3",
+        ] {
+            assert!(parse_decimal(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_are_bytes_or_powers_of_1024() {

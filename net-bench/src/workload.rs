@@ -3,7 +3,7 @@
 //! One flow per thread is served by blocking calls and nothing else, because that is the shortest
 //! path through the kernel, by the way in which they are told to send ([`outlet`]) and receive
 //! ([`inlet`]); several flows per thread take turns under epoll ([`many_rr`],
-//! [`many_stream`]). [`crr`] makes a connection per transaction, [`incast`] asks on all flows at once. [`open_rr`] keeps a schedule instead of waiting. Datagrams need counting instead of order ([`udp_rr`], [`udp_stream`]).
+//! [`many_stream`]). [`crr`] makes a connection per transaction, [`incast`] asks on all flows at once. [`open_rr`] keeps a schedule instead of waiting, and so does [`pace`] for streams. Datagrams need counting instead of order ([`udp_rr`], [`udp_stream`]).
 
 pub mod crr;
 pub mod incast;
@@ -12,6 +12,7 @@ pub mod many_rr;
 pub mod many_stream;
 pub mod open_rr;
 pub mod outlet;
+pub mod pace;
 pub mod pattern;
 pub mod rr;
 pub mod sequence;

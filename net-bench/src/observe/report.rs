@@ -361,6 +361,7 @@ fn side(observed: &Observed, cpu_s_per_million_packets: Fact<f64>) -> Value {
         "threads": observed.threads,
         "thread_cpus": observed.thread_cpus,
         "listener_cpus": observed.listener_cpus,
+        "pace": observed.pace,
         "cpu_s_per_million_packets": cpu_s_per_million_packets,
         "cores": observed.cores,
         "busy_cores": observed.cores.clone().map(|cores| busy_cores(&cores)),

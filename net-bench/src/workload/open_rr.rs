@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 /// How long before a request is due the thread stops sleeping. The kernel's default timer slack is
 /// half of it.
-const SPIN: Duration = Duration::from_micros(100);
+pub(super) const SPIN: Duration = Duration::from_micros(100);
 
 /// Requests that a thread may have outstanding over all its flows.
 const MAX_OUTSTANDING: usize = 1 << 16;
@@ -35,15 +35,16 @@ const MAX_OUTSTANDING: usize = 1 << 16;
 /// How long the last responses may take after the last request.
 const LAST_RESPONSES: Duration = Duration::from_secs(1);
 
-/// How a schedule was kept. All counts are from the first request, warm-up included.
+/// How a schedule was kept, of requests or of a stream's sends. All counts are from the first one,
+/// warm-up included.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
-    /// Requests sent.
+    /// Requests or datagrams sent; of other streams, buffers.
     pub sent: u64,
-    /// Requests sent after the next one had become due as well.
+    /// Calls that sent after the next one had become due as well.
     pub missed: u64,
-    /// Requests that were due at the end and not sent.
+    /// What was due at the end and not sent.
     pub unsent: u64,
 }
 
@@ -63,7 +64,7 @@ impl std::ops::AddAssign for Schedule {
 }
 
 /// When requests are due.
-struct Timetable {
+pub(super) struct Timetable {
     process: Process,
     random: fastrand::Rng,
     gap_ns: f64,
@@ -75,7 +76,7 @@ struct Timetable {
 
 impl Timetable {
     /// For a thread that has `share` of all requests and begins at `phase` of its first gap.
-    fn new(arrival: &Arrival, share: f64, phase: f64, thread: u64) -> Self {
+    pub(super) fn new(arrival: &Arrival, share: f64, phase: f64, thread: u64) -> Self {
         let gap_ns = 1e9 / (arrival.rate_per_s * share);
         Self {
             process: arrival.process,
@@ -87,18 +88,46 @@ impl Timetable {
         }
     }
 
-    fn start(&mut self, clock: Clock) {
+    pub(super) fn start(&mut self, clock: Clock) {
         self.start = clock.now();
         self.due = self.start + clock.ticks(Duration::from_nanos(self.next_ns as u64));
     }
 
-    fn advance(&mut self, clock: Clock) {
+    /// When the next one is to go.
+    #[inline]
+    pub(super) fn due(&self) -> Ticks {
+        self.due
+    }
+
+    /// How many more are due by now and did not go; the timetable ends here.
+    pub(super) fn overdue(&mut self, clock: Clock) -> u64 {
+        let now_ns = clock.ns(clock.now().saturating_sub(self.start)) as f64;
+        if self.process == Process::Const {
+            // At a high rate there may be more than could be counted one by one.
+            let gaps = (now_ns - self.next_ns) / self.gap_ns;
+            return if gaps < 0.0 { 0 } else { gaps as u64 + 1 };
+        }
+        let mut count = 0;
+        while self.next_ns < now_ns {
+            count += 1;
+            self.advance(clock, 1);
+        }
+        count
+    }
+
+    /// Goes on to the one after the next `count`.
+    #[inline]
+    pub(super) fn advance(&mut self, clock: Clock, count: u64) {
         self.next_ns += match self.process {
-            Process::Const => self.gap_ns,
-            // The gaps of a Poisson process are exponential; 1 − u is never 0.
-            Process::Poisson => -(1.0 - self.random.f64()).ln() * self.gap_ns,
+            Process::Const => self.gap_ns * count as f64,
+            Process::Poisson => (0..count).map(|_| self.exponential_ns()).sum(),
         };
         self.due = self.start + clock.ticks(Duration::from_nanos(self.next_ns as u64));
+    }
+
+    /// The gaps of a Poisson process are exponential; 1 − u is never 0.
+    fn exponential_ns(&mut self) -> f64 {
+        -(1.0 - self.random.f64()).ln() * self.gap_ns
     }
 }
 
@@ -216,7 +245,7 @@ impl OpenRequester {
             self.turn + 1
         };
         self.schedule.sent += 1;
-        self.timetable.advance(self.clock);
+        self.timetable.advance(self.clock, 1);
         self.schedule.missed += u64::from(now >= self.timetable.due);
         Ok(())
     }
@@ -386,11 +415,7 @@ impl Workload for OpenRequester {
         if !self.started {
             return Ok(Work::default());
         }
-        let now = self.clock.now();
-        while self.timetable.due < now {
-            self.schedule.unsent += 1;
-            self.timetable.advance(self.clock);
-        }
+        self.schedule.unsent += self.timetable.overdue(self.clock);
         self.finish_sending()?;
         let mut work = Work::default();
         let mut patience = Instant::now();
@@ -444,7 +469,7 @@ mod tests {
         (0..20_000)
             .map(|_| {
                 let due = timetable.next_ns;
-                timetable.advance(clock);
+                timetable.advance(clock, 1);
                 due
             })
             .collect()

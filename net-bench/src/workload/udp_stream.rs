@@ -31,7 +31,7 @@ const END: u64 = 1 << 63;
 const MOST: u64 = 1 << 56;
 /// Most datagrams that one call sends or receives one by one. The kernel cuts no more than 64 out
 /// of one send before Linux 6.9.
-const BATCH: usize = 64;
+pub const BATCH: usize = 64;
 /// How many joined messages one call receives, each up to 64 KiB.
 const JOINED: usize = 8;
 /// How long to wait before the end is said, each time that it is: a receiver whose buffer is full
