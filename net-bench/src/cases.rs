@@ -123,11 +123,14 @@ pub const CASES: &[Row] = &[
                 receiver line with -O. With --bidir it is the sum of both directions. \
                 sender_bandwidth_bytes_per_s counts what the sender handed to the kernel and may \
                 be higher. --engine and --receive choose system calls, each by itself; what is \
-                received without being looked at is only counted. CPU seconds are those of each \
-                side's threads in its window, user and kernel. With --bitrate or --rate each send \
-                waits until it is due: offered_per_s sends, of which the kernel took \
-                achieved_ratio; one that was late is made up for, and the sender spins before it \
-                is due, so that its CPU seconds are no cost of sending. An operation is one read. One flow per thread uses blocking calls, \
+                received without being looked at is only counted. uring hands chains of sends, as \
+                many as make 1 MiB and at most 64, to io_uring with one call each; --receive uring \
+                keeps one request armed that takes buffers of --length bytes from a ring. CPU \
+                seconds are those of each side's threads in its window, user and kernel. With \
+                --bitrate or --rate each send waits until it is due: offered_per_s sends, of which \
+                the kernel took achieved_ratio; one that was late is made up for, and the sender \
+                spins before it is due, so that its CPU seconds are no cost of sending. An \
+                operation is one read. One flow per thread uses blocking calls, \
                 several use epoll.",
             probe: probe_tcp,
             run: run_stream,
@@ -148,7 +151,8 @@ pub const CASES: &[Row] = &[
                 counts are over the whole stream, warm-up included: what was sent and never came; \
                 duplicates; reordered as RFC 4737 has it; late is more than 16384 behind, and also \
                 counted as lost. sender_packets_per_s is what the kernel took. --engine and --receive \
-                choose system calls and offloads, each by itself; datagrams are numbered and \
+                choose system calls and offloads, each by itself; uring hands 64 sends to io_uring \
+                with one call, --receive uring keeps one request armed; datagrams are numbered and \
                 counted one by one in all of them. Each address proves itself with a cookie before \
                 anything is sent to it.",
             probe: probe_udp,

@@ -12,6 +12,7 @@ use crate::workload::Vitals;
 use anyhow::Context;
 use reports::host::Host;
 use reports::measure::{Observer, stop_requested};
+use reports::model::Unavailable;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -186,7 +187,7 @@ fn take_part(
     channel.send(&Request::Test(Box::new(test.clone())))?;
     let ready = match channel.receive(MESSAGE_TIMEOUT)? {
         Reply::Ready(ready) => ready,
-        other => anyhow::bail!(unexpected(other)),
+        other => return Err(unexpected(other)),
     };
     let connections = rendezvous::connect(
         test,
@@ -198,19 +199,26 @@ fn take_part(
     let seats = side::seats(test, End::Client, &connections)?;
     match channel.receive(RENDEZVOUS_TIMEOUT)? {
         Reply::Go => {}
-        other => anyhow::bail!(unexpected(other)),
+        other => return Err(unexpected(other)),
     }
     let (parts, reply) = measure(channel, test, &connections, &seats, observer)?;
+    // What this machine does not offer is the cause of whatever the server says to it.
+    let parts = match parts {
+        Err(error) if error.is::<Unavailable>() => return Err(error),
+        parts => parts,
+    };
     let legs = match (reply, &parts) {
         (Some(Reply::Done(legs)), _) => legs,
-        (Some(other), _) => anyhow::bail!(unexpected(other)),
+        (Some(other), _) => return Err(unexpected(other)),
         (None, Ok(_)) => {
             let patience = RESULT_TIMEOUT + Duration::from_secs_f64(test.timeout_s);
             result(channel.receive(patience)?, channel, patience)?
         }
         // The server's reason, if it can still give one, explains more than a broken flow.
         (None, Err(_)) => match channel.receive(REASON_TIMEOUT) {
-            Ok(Reply::Failed { error }) => anyhow::bail!("the server's part failed: {error}"),
+            Ok(reason @ (Reply::Failed { .. } | Reply::Unavailable { .. })) => {
+                return Err(unexpected(reason));
+            }
             _ => Vec::new(),
         },
     };
@@ -291,14 +299,18 @@ fn measure(
     Ok((parts, reply))
 }
 
-fn unexpected(reply: Reply) -> String {
-    match reply {
+fn unexpected(reply: Reply) -> anyhow::Error {
+    let text = match reply {
+        Reply::Unavailable { reason } => {
+            return Unavailable(format!("on the server's side: {reason}")).into();
+        }
         Reply::Failed { error } => format!("the server's part failed: {error}"),
         Reply::Ready(_) => "the server announced a second test".to_owned(),
         Reply::Go => "the server started a second time".to_owned(),
         Reply::Stop => "the server was told to end".to_owned(),
         Reply::Ended | Reply::Done(_) => "the server ended before the test began".to_owned(),
-    }
+    };
+    anyhow::anyhow!(text)
 }
 
 /// The server's result, before which it may still say that it has ended, or that we should.
@@ -313,7 +325,7 @@ fn result(reply: Reply, channel: &mut Channel, patience: Duration) -> anyhow::Re
     }
     match reply {
         Reply::Done(legs) => Ok(legs),
-        other => anyhow::bail!(unexpected(other)),
+        other => Err(unexpected(other)),
     }
 }
 

@@ -23,6 +23,7 @@ pub use cpu::{CoreUse, ThreadUse};
 pub use device::DeviceSeen;
 pub use flow::FlowsSeen;
 
+use crate::workload::uring::RingUse;
 use device::Device;
 use flow::Flows;
 use reports::measure::{Event, Observer, Phase, Totals};
@@ -53,6 +54,9 @@ pub struct Observed {
     /// The schedule of its sends, where it had one.
     #[serde(default)]
     pub pace: Option<Pace>,
+    /// How the rings of its threads fared, where they went through io_uring.
+    #[serde(default)]
+    pub ring: Option<RingUse>,
     /// The machine's cores.
     pub cores: Fact<Vec<CoreUse>>,
     /// The device of the route.
@@ -161,6 +165,7 @@ impl<'a> Watch<'a> {
             thread_cpus: Fact::unavailable("nobody told where the threads run"),
             listener_cpus: Vec::new(),
             pace: None,
+            ring: None,
             cores: cpu::between(&state.cores, &cores_after),
             device,
             counters,

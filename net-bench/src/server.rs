@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use reports::host::Host;
 use reports::measure::Silent;
+use reports::model::Unavailable;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -339,8 +340,13 @@ impl Server {
         let sent = match &result {
             Ok(reply) => channel.send(reply),
             // The client may be the reason for the error, and gone.
-            Err(error) => channel.send(&Reply::Failed {
-                error: format!("{error:#}"),
+            Err(error) => channel.send(&match error.downcast_ref::<Unavailable>() {
+                Some(Unavailable(reason)) => Reply::Unavailable {
+                    reason: reason.clone(),
+                },
+                None => Reply::Failed {
+                    error: format!("{error:#}"),
+                },
             }),
         };
         result?;

@@ -20,8 +20,10 @@ use crate::workload::sequence::Datagrams;
 use crate::workload::stream::{Receiver, Sender};
 use crate::workload::udp_rr::{UdpRequester, UdpResponder};
 use crate::workload::udp_stream::{UdpReceiver, UdpSender};
+use crate::workload::uring;
 use crate::workload::{Findings, Shared, Vitals};
 use anyhow::Context;
+use bench_sys::ring::SendKind;
 use reports::measure::{self, Limit, Observer, Plan, Silent, Totals, Workload};
 use reports::model::{Fact, Flag, Severity, Validity};
 use std::os::fd::AsFd;
@@ -272,6 +274,7 @@ impl Stage<'_> {
         let findings = self.shared.findings();
         flag_findings(&mut totals.validity, &findings);
         let mut observed = Box::new(watch.finish(&mut totals));
+        observed.ring = findings.ring;
         observed.thread_cpus = self.thread_cpus();
         observed.pace = self.pace(&totals);
         observed.listener_cpus = match self.door {
@@ -403,7 +406,7 @@ fn flag_findings(validity: &mut Validity, findings: &Findings) {
         && tally.copied > 0
     {
         let evidence = format!(
-            "the kernel copied {} of {} sends with MSG_ZEROCOPY all the same; over loopback and \
+            "the kernel copied {} of {} sends without a copy all the same; over loopback and \
              veth it always does",
             tally.copied, tally.sends
         );
@@ -517,6 +520,14 @@ fn sender(
             let outlet = outlet::Spliced::new(length)?;
             Box::new(Sender::new(flow, index, length, outlet, shared))
         }
+        Engine::Uring | Engine::UringZerocopy => {
+            let kind = match engine {
+                Engine::UringZerocopy => SendKind::Uncopied,
+                _ => SendKind::Copied,
+            };
+            let outlet = uring::stream::Sending::new(length, kind);
+            Box::new(Sender::new(flow, index, length, outlet, shared))
+        }
         // What sends datagrams never comes here.
         Engine::Plain | Engine::More | Engine::Mmsg | Engine::Gso => {
             let outlet = outlet::Copied::new(length);
@@ -540,6 +551,10 @@ fn receiver(
         }
         Receive::Splice => {
             let inlet = inlet::Spliced::new(length)?;
+            Box::new(Receiver::new(flow, index, inlet, shared))
+        }
+        Receive::Uring => {
+            let inlet = uring::stream::Receiving::new(length);
             Box::new(Receiver::new(flow, index, inlet, shared))
         }
         // What receives datagrams never comes here.

@@ -9,6 +9,7 @@ use crate::place::Placement;
 use crate::place::pin::Pin;
 use crate::workload::incast::REQUEST_BYTES;
 use crate::workload::udp_stream::{BATCH, NUMBER_BYTES};
+use crate::workload::uring;
 use serde::{Deserialize, Serialize};
 
 /// Most flows of one test.
@@ -178,6 +179,11 @@ pub enum Engine {
     Sendfile,
     /// Sends from a file in memory by way of a pipe (splice)
     Splice,
+    /// Several sends per call through io_uring, in order (IORING_OP_SEND)
+    Uring,
+    /// The same, and the network reads the sender's memory, if it can (IORING_OP_SEND_ZC); the share
+    /// that the kernel copied all the same is reported
+    UringZerocopy,
     /// Sends up to 64 datagrams per call (sendmmsg)
     Mmsg,
     /// Sends up to 64 datagrams as one, which the kernel or the card cuts (UDP_SEGMENT)
@@ -196,6 +202,9 @@ pub enum Receive {
     Discard,
     /// Moves what came by way of a pipe to /dev/null (splice)
     Splice,
+    /// One io_uring request that goes on receiving, into buffers that the kernel takes from a ring
+    /// (IORING_OP_RECV multishot)
+    Uring,
     /// Receives up to 64 datagrams per call (recvmmsg)
     Mmsg,
     /// Receives datagrams that the kernel has joined (UDP_GRO), several per call
@@ -285,6 +294,12 @@ impl Test {
             (Engine::Gso, Shape::Stream { length_bytes, .. }) => {
                 (MAX_DATAGRAM / length_bytes.max(&1)).clamp(1, BATCH as u64)
             }
+            (Engine::Uring | Engine::UringZerocopy, Shape::Stream { length_bytes, .. }) => {
+                match self.transport {
+                    Transport::Udp => uring::datagrams::BATCH as u64,
+                    _ => uring::stream::depth(*length_bytes as usize) as u64,
+                }
+            }
             _ => 1,
         }
     }
@@ -370,6 +385,8 @@ impl Test {
             (Engine::Plain, _)
             | (Engine::More, Some(Transport::Tcp))
             | (Engine::Zerocopy | Engine::Sendfile | Engine::Splice, Some(Transport::Tcp))
+            | (Engine::Uring, Some(Transport::Tcp | Transport::Udp))
+            | (Engine::UringZerocopy, Some(Transport::Tcp))
             | (Engine::Mmsg | Engine::Gso, Some(Transport::Udp)) => {}
             (Engine::More, _) => {
                 return Err("--engine more: MSG_MORE gathers segments of TCP streams".to_owned());
@@ -379,13 +396,22 @@ impl Test {
                     "--engine zerocopy, sendfile, splice: these send TCP streams".to_owned(),
                 );
             }
+            (Engine::Uring, _) => {
+                return Err("--engine uring: it sends streams over TCP and UDP".to_owned());
+            }
+            (Engine::UringZerocopy, _) => {
+                return Err("--engine uring-zerocopy: it sends TCP streams".to_owned());
+            }
             (Engine::Mmsg | Engine::Gso, _) => {
                 return Err("--engine mmsg, gso: these send streams of datagrams".to_owned());
             }
         }
+        let ring = matches!(self.engine, Engine::Uring | Engine::UringZerocopy)
+            || self.receive == Receive::Uring;
         let alone = !matches!(self.engine, Engine::Plain | Engine::More)
             || !matches!(self.receive, Receive::Plain);
-        if stream == Some(Transport::Tcp) && alone && self.threads != self.flows {
+        let alone = ring || (stream == Some(Transport::Tcp) && alone);
+        if alone && self.threads != self.flows {
             return Err(format!(
                 "--threads {} for --flows {}: with this --engine or --receive a thread serves one \
                  flow; leave --threads out",
@@ -395,9 +421,13 @@ impl Test {
         match (self.receive, stream) {
             (Receive::Plain, _)
             | (Receive::Discard | Receive::Splice, Some(Transport::Tcp))
+            | (Receive::Uring, Some(Transport::Tcp | Transport::Udp))
             | (Receive::Mmsg | Receive::Gro, Some(Transport::Udp)) => Ok(()),
             (Receive::Discard | Receive::Splice, _) => {
                 Err("--receive discard, splice: these receive TCP streams".to_owned())
+            }
+            (Receive::Uring, _) => {
+                Err("--receive uring: it receives streams over TCP and UDP".to_owned())
             }
             (Receive::Mmsg | Receive::Gro, _) => {
                 Err("--receive mmsg, gro: these receive streams of datagrams".to_owned())
@@ -507,6 +537,14 @@ impl Test {
         Ok(())
     }
 
+    /// Bytes of the buffers of a stream's thread.
+    fn stream_bytes(&self, length_bytes: u64) -> u64 {
+        match self.receive {
+            Receive::Uring => length_bytes * u64::from(uring::buffers(length_bytes)),
+            _ => length_bytes,
+        }
+    }
+
     /// What one side allocates, once each length is known to be possible.
     fn buffers(&self) -> Result<Buffers, String> {
         match self.shape {
@@ -548,7 +586,9 @@ impl Test {
                 length("--length", length_bytes, self.transport)?;
                 Ok(Buffers {
                     count: self.threads + 1,
-                    bytes: length_bytes.max(request_bytes + response_bytes),
+                    bytes: self
+                        .stream_bytes(length_bytes)
+                        .max(request_bytes + response_bytes),
                 })
             }
             Shape::Incast { length_bytes } => {
@@ -569,7 +609,7 @@ impl Test {
                 }
                 Ok(Buffers {
                     count: self.threads,
-                    bytes: length_bytes,
+                    bytes: self.stream_bytes(length_bytes),
                 })
             }
         }

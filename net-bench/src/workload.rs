@@ -2,8 +2,10 @@
 //!
 //! One flow per thread is served by blocking calls and nothing else, because that is the shortest
 //! path through the kernel, by the way in which they are told to send ([`outlet`]) and receive
-//! ([`inlet`]); several flows per thread take turns under epoll ([`many_rr`],
-//! [`many_stream`]). [`crr`] makes a connection per transaction, [`incast`] asks on all flows at once. [`open_rr`] keeps a schedule instead of waiting, and so does [`pace`] for streams. Datagrams need counting instead of order ([`udp_rr`], [`udp_stream`]).
+//! ([`inlet`]), through io_uring if so ([`uring`]); several flows per thread take turns under epoll
+//! ([`many_rr`], [`many_stream`]). [`crr`] makes a connection per transaction, [`incast`] asks on
+//! all flows at once. [`open_rr`] keeps a schedule instead of waiting, and so does [`pace`] for
+//! streams. Datagrams need counting instead of order ([`udp_rr`], [`udp_stream`]).
 
 pub mod crr;
 pub mod incast;
@@ -19,6 +21,7 @@ pub mod sequence;
 pub mod stream;
 pub mod udp_rr;
 pub mod udp_stream;
+pub mod uring;
 
 use open_rr::Schedule;
 use outlet::ZeroCopy;
@@ -26,6 +29,7 @@ use sequence::Datagrams;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+use uring::RingUse;
 
 /// A counter in cache lines of its own, so that threads do not slow each other down.
 #[derive(Debug, Default)]
@@ -107,6 +111,8 @@ pub struct Findings {
     pub schedule: Option<Schedule>,
     /// What became of its sends without a copy, where there are any.
     pub zerocopy: Option<ZeroCopy>,
+    /// How its rings fared, where it has any.
+    pub ring: Option<RingUse>,
     /// How long each flow of an incast waited for its blocks, in nanoseconds, warm-up included.
     pub waits_ns: Vec<u64>,
     /// Whether a receiver never heard that its sender ended.
@@ -138,6 +144,14 @@ impl Shared {
     /// Adds a thread's sends without a copy to its role's.
     pub fn report_zerocopy(&self, tally: ZeroCopy) {
         *self.findings_mut().zerocopy.get_or_insert_default() += tally;
+    }
+
+    /// Adds how a thread's ring fared to its role's.
+    pub fn report_ring(&self, ring: RingUse) {
+        match &mut self.findings_mut().ring {
+            Some(sum) => sum.add(&ring),
+            none => *none = Some(ring),
+        }
     }
 
     /// Says how long each flow waited for its blocks, in nanoseconds.

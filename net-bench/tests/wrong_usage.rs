@@ -77,6 +77,18 @@ fn impossible_values_are_refused_by_name() {
             &["--threads 2", "one flow"],
         ),
         (
+            &["tcp_stream", "-e", "uring", "-P", "4", "-T", "2"],
+            &["--threads 2", "one flow"],
+        ),
+        (
+            &["udp_stream", "--receive", "uring", "-P", "4", "-T", "2"],
+            &["--threads 2", "one flow"],
+        ),
+        (
+            &["udp_stream", "-e", "uring-zerocopy"],
+            &["--engine uring-zerocopy", "TCP"],
+        ),
+        (
             &["tcp_stream", "--skip-rx-copy", "--receive", "splice"],
             &["--skip-rx-copy"],
         ),

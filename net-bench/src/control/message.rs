@@ -4,7 +4,7 @@
 //! the token of the data connections, then [`Reply::Go`] when all of them stand, and at the end
 //! [`Reply::Done`] with what it measured. Either may ask the other to stop in between. Over UDP
 //! each side says when it starts no more traffic ([`Request::Ended`], [`Reply::Ended`]). At any time
-//! the server may send [`Reply::Failed`], which is its last word.
+//! the server may send [`Reply::Failed`] or [`Reply::Unavailable`], which is its last word.
 
 use crate::observe::Observed;
 use crate::observe::queues::Steering;
@@ -13,6 +13,7 @@ use crate::transport::rendezvous::{DataAddress, Token};
 use crate::workload::open_rr::Schedule;
 use crate::workload::outlet::ZeroCopy;
 use crate::workload::sequence::Datagrams;
+use crate::workload::uring::RingUse;
 use reports::host::Host;
 use reports::model::{Fact, Flag, Interval, Work};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,11 @@ pub enum Reply {
     Ended,
     /// The server's part is over.
     Done(Vec<Leg>),
+    /// The server's machine does not offer what the test asks for.
+    Unavailable {
+        /// What it is, the kernel's word, and what would make it run.
+        reason: String,
+    },
     /// The server's part failed, or never began.
     Failed {
         /// What was tried, on what, and what happened.
@@ -147,7 +153,11 @@ impl Leg {
             .chain(self.flow_bytes.iter().copied())
             .chain(self.datagrams.iter().flat_map(Datagrams::counts))
             .chain(self.schedule.iter().flat_map(Schedule::counts))
-            .chain(self.zerocopy.iter().flat_map(ZeroCopy::counts));
+            .chain(self.zerocopy.iter().flat_map(ZeroCopy::counts))
+            .chain(self.observed.iter().flat_map(|observed| {
+                let ring = observed.ring.as_ref();
+                ring.map(RingUse::counts).into_iter().flatten()
+            }));
         if let Some(amount) = all.find(|&amount| amount > MAX_AMOUNT) {
             return Err(format!(
                 "{amount} operations or bytes in the role {:?}",

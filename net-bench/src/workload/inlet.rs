@@ -3,6 +3,7 @@
 use super::outlet::pipe;
 use super::pattern::{PROBE, Pattern};
 use super::stream::RECEIVED;
+use super::uring::RingUse;
 use crate::transport::Flow;
 use crate::transport::buffer::Buffer;
 use crate::transport::socket::SocketFlow;
@@ -18,6 +19,14 @@ const UNSEEN: &str = "reads were counted, their bytes not looked at";
 
 /// A way to receive.
 pub trait Inlet: Send {
+    /// What has to be done before the first receive.
+    ///
+    /// # Errors
+    /// What the kernel refuses, and the remedy.
+    fn prepare(&mut self, _flow: &SocketFlow) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// Receives what is there, waiting for the first byte, and checks that it belongs at `position`
     /// of the stream, as far as it can be seen. Returns how much; 0 means that the peer has ended.
     ///
@@ -27,6 +36,11 @@ pub trait Inlet: Send {
 
     /// What each receive proves.
     fn proves(&self) -> &'static str;
+
+    /// What there is to tell after the last receive.
+    fn finish(&mut self) -> Option<RingUse> {
+        None
+    }
 }
 
 /// Receives into memory.

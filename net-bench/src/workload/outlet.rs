@@ -4,6 +4,7 @@
 //! that was given the memory itself or a page that a pipe refers to, reads the right bytes.
 
 use super::pattern::{PERIOD, Pattern};
+use super::uring::RingUse;
 use crate::transport::Flow;
 use crate::transport::socket::SocketFlow;
 use anyhow::Context;
@@ -15,6 +16,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use reports::model::Unavailable;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Write};
@@ -29,19 +31,34 @@ pub trait Outlet: Send {
     /// What the kernel refuses, and the remedy.
     fn prepare(&mut self, flow: &SocketFlow) -> anyhow::Result<()>;
 
-    /// Sends the `length` bytes at `position` of the stream.
+    /// Sends the `length` bytes at `position` of the stream, and maybe as many again behind them, so
+    /// many times. Returns how many sends the kernel took.
     ///
     /// # Errors
     /// The peer is gone.
-    fn send(&mut self, flow: &mut SocketFlow, position: u64, length: usize) -> anyhow::Result<()>;
+    fn send(
+        &mut self,
+        flow: &mut SocketFlow,
+        position: u64,
+        length: usize,
+    ) -> anyhow::Result<usize>;
 
     /// What has to be done after the last send; returns what there is to tell.
     ///
     /// # Errors
     /// The kernel does not finish.
-    fn finish(&mut self, _flow: &SocketFlow) -> anyhow::Result<Option<ZeroCopy>> {
-        Ok(None)
+    fn finish(&mut self, _flow: &SocketFlow) -> anyhow::Result<Told> {
+        Ok(Told::default())
     }
+}
+
+/// What a way to send has to tell at its end.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// What became of sends without a copy, where there are any.
+    pub zerocopy: Option<ZeroCopy>,
+    /// How its ring fared, where it has one.
+    pub ring: Option<RingUse>,
 }
 
 /// Sends from memory that the kernel copies.
@@ -61,12 +78,18 @@ impl Outlet for Copied {
     }
 
     #[inline]
-    fn send(&mut self, flow: &mut SocketFlow, position: u64, length: usize) -> anyhow::Result<()> {
-        flow.send_all(self.0.at(position, length))
+    fn send(
+        &mut self,
+        flow: &mut SocketFlow,
+        position: u64,
+        length: usize,
+    ) -> anyhow::Result<usize> {
+        flow.send_all(self.0.at(position, length))?;
+        Ok(1)
     }
 }
 
-/// What became of sends with MSG_ZEROCOPY, warm-up included.
+/// What became of sends without a copy, warm-up included.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ZeroCopy {
@@ -103,7 +126,7 @@ const CODE_COPIED: u8 = 1;
 const REAP_EVERY: u64 = 32;
 
 /// How long the last sends may take to be completed.
-const LAST_COMPLETIONS: Duration = Duration::from_secs(5);
+pub(super) const LAST_COMPLETIONS: Duration = Duration::from_secs(5);
 
 /// Sends from memory that the card reads itself (MSG_ZEROCOPY).
 pub struct Uncopied {
@@ -167,17 +190,23 @@ impl Uncopied {
 
 impl Outlet for Uncopied {
     fn prepare(&mut self, flow: &SocketFlow) -> anyhow::Result<()> {
-        set_zerocopy(flow.as_fd()).with_context(|| {
-            format!(
-                "--engine zerocopy: the kernel refuses SO_ZEROCOPY for the flow to {}; it takes \
-                 Linux 4.14 and TCP: use --engine plain",
+        set_zerocopy(flow.as_fd()).map_err(|error| {
+            let refusal = Unavailable(format!(
+                "--engine zerocopy: the kernel refuses SO_ZEROCOPY for the flow to {} ({error}); \
+                 it takes Linux 4.14 and TCP: use --engine plain",
                 flow.peer()
-            )
+            ));
+            refusal.into()
         })
     }
 
     #[inline]
-    fn send(&mut self, flow: &mut SocketFlow, position: u64, length: usize) -> anyhow::Result<()> {
+    fn send(
+        &mut self,
+        flow: &mut SocketFlow,
+        position: u64,
+        length: usize,
+    ) -> anyhow::Result<usize> {
         let mut sent = 0;
         while sent < length {
             let data = &self.pattern.at(position, length)[sent..];
@@ -205,10 +234,10 @@ impl Outlet for Uncopied {
         if self.tally.sends - self.tally.completed >= REAP_EVERY {
             self.reap(flow)?;
         }
-        Ok(())
+        Ok(1)
     }
 
-    fn finish(&mut self, flow: &SocketFlow) -> anyhow::Result<Option<ZeroCopy>> {
+    fn finish(&mut self, flow: &SocketFlow) -> anyhow::Result<Told> {
         let begun = Instant::now();
         while self.tally.completed < self.tally.sends && begun.elapsed() < LAST_COMPLETIONS {
             self.wait(flow)?;
@@ -220,7 +249,10 @@ impl Outlet for Uncopied {
             self.tally.sends,
             flow.peer()
         );
-        Ok(Some(self.tally))
+        Ok(Told {
+            zerocopy: Some(self.tally),
+            ring: None,
+        })
     }
 }
 
@@ -234,8 +266,8 @@ fn file(length: usize) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// Where a position of the stream stands in the file.
-fn place(position: u64) -> u64 {
+/// Where a position of the stream stands in a period of the pattern and more.
+pub(super) fn place(position: u64) -> u64 {
     position % PERIOD as u64
 }
 
@@ -258,7 +290,12 @@ impl Outlet for FromFile {
     }
 
     #[inline]
-    fn send(&mut self, flow: &mut SocketFlow, position: u64, length: usize) -> anyhow::Result<()> {
+    fn send(
+        &mut self,
+        flow: &mut SocketFlow,
+        position: u64,
+        length: usize,
+    ) -> anyhow::Result<usize> {
         let mut sent = 0;
         while sent < length {
             let offset = place(position) + sent as u64;
@@ -270,7 +307,7 @@ impl Outlet for FromFile {
                 }
             }
         }
-        Ok(())
+        Ok(1)
     }
 }
 
@@ -314,7 +351,12 @@ impl Outlet for Spliced {
     }
 
     #[inline]
-    fn send(&mut self, flow: &mut SocketFlow, position: u64, length: usize) -> anyhow::Result<()> {
+    fn send(
+        &mut self,
+        flow: &mut SocketFlow,
+        position: u64,
+        length: usize,
+    ) -> anyhow::Result<usize> {
         let mut sent = 0;
         while sent < length {
             let offset = Some(place(position) + sent as u64);
@@ -331,6 +373,6 @@ impl Outlet for Spliced {
                 }
             }
         }
-        Ok(())
+        Ok(1)
     }
 }

@@ -69,16 +69,25 @@ impl<O: Outlet> Workload for Sender<O> {
             rec.finish();
             return Ok(Work::default());
         }
-        self.outlet
+        let sends = self
+            .outlet
             .send(&mut self.flow, self.position, self.length)?;
-        self.position += self.length as u64;
+        let work = Work {
+            ops: sends as u64,
+            bytes: (sends * self.length) as u64,
+        };
+        self.position += work.bytes;
         self.shared.note(self.index, self.position);
-        Ok(Work::op(self.length as u64))
+        Ok(work)
     }
 
     fn drain(&mut self) -> anyhow::Result<Work> {
-        if let Some(tally) = self.outlet.finish(&self.flow)? {
+        let told = self.outlet.finish(&self.flow)?;
+        if let Some(tally) = told.zerocopy {
             self.shared.report_zerocopy(tally);
+        }
+        if let Some(ring) = told.ring {
+            self.shared.report_ring(ring);
         }
         self.flow.end()?;
         Ok(Work::default())
@@ -131,6 +140,7 @@ impl<I: Inlet> Receiver<I> {
 impl<I: Inlet> Workload for Receiver<I> {
     /// The window opens when there is something to receive, not while the sender gets ready.
     fn prepare(&mut self) -> anyhow::Result<()> {
+        self.inlet.prepare(&self.flow)?;
         self.flow.wait_for_first_byte()
     }
 
@@ -148,6 +158,9 @@ impl<I: Inlet> Workload for Receiver<I> {
         let mut work = Work::default();
         while !self.ended {
             work += self.read()?;
+        }
+        if let Some(ring) = self.inlet.finish() {
+            self.shared.report_ring(ring);
         }
         Ok(work)
     }

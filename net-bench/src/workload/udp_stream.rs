@@ -9,16 +9,16 @@
 use super::Shared;
 use super::pattern::{PROBE, Pattern};
 use super::sequence::{Datagrams, Sequence};
+use super::uring::datagrams::{ReceiveSlots, SendSlots};
 use crate::control::handshake::NAME;
 use crate::test::{Engine, MAX_DATAGRAM, Receive};
 use crate::transport::buffer::Buffer;
 use crate::transport::poller::{Interest, Poller};
 use crate::transport::socket::SocketFlow;
-use anyhow::Context;
 use bench_sys::mmsg::{ReceiveBatch, SendBatch};
 use bench_sys::sockopt::{set_udp_gro, set_udp_segment};
 use reports::measure::{Recorder, Verified, Workload};
-use reports::model::Work;
+use reports::model::{Unavailable, Work};
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
@@ -65,6 +65,8 @@ enum Outlet {
     Several(SendBatch),
     /// One behind the other, cut by the kernel or the card.
     Joined(Buffer),
+    /// Several through io_uring.
+    Ring(Box<SendSlots>),
 }
 
 impl Outlet {
@@ -85,6 +87,7 @@ impl Outlet {
                 let count = (MAX_DATAGRAM as usize / length).clamp(1, BATCH);
                 Self::Joined(Buffer::from_fn(count * length, byte))
             }
+            Engine::Uring => Self::Ring(Box::new(SendSlots::new(pattern.at(0, length)))),
             _ => Self::One(Buffer::from_fn(length, byte)),
         }
     }
@@ -115,6 +118,7 @@ impl Outlet {
                 }
                 Ok(flow.try_send(buffer)?.map_or(0, |_| count))
             }
+            Self::Ring(slots) => slots.send(flow, next, put),
         }
     }
 }
@@ -154,9 +158,12 @@ impl UdpSender {
 
 impl Workload for UdpSender {
     fn prepare(&mut self) -> anyhow::Result<()> {
-        if matches!(self.outlet, Outlet::Joined(_)) {
-            for lane in &self.lanes {
-                segment(&lane.flow, self.length)?;
+        for lane in &self.lanes {
+            match &mut self.outlet {
+                Outlet::Joined(_) => segment(&lane.flow, self.length)?,
+                // There is one lane (Test::check).
+                Outlet::Ring(slots) => slots.prepare(&lane.flow)?,
+                Outlet::One(_) | Outlet::Several(_) => {}
             }
         }
         Ok(())
@@ -186,6 +193,11 @@ impl Workload for UdpSender {
     }
 
     fn drain(&mut self) -> anyhow::Result<Work> {
+        if let Outlet::Ring(slots) = &mut self.outlet
+            && let Some(ring) = slots.finish()
+        {
+            self.shared.report_ring(ring);
+        }
         let mut last = vec![0; self.length];
         for pause in ENDS {
             thread::sleep(pause);
@@ -218,23 +230,25 @@ impl Workload for UdpSender {
 /// Has what is sent on a flow cut into datagrams.
 fn segment(flow: &SocketFlow, length: usize) -> anyhow::Result<()> {
     // Test::check keeps the length within a datagram's.
-    set_udp_segment(flow.as_fd(), length as u16).with_context(|| {
-        format!(
-            "--engine gso: the kernel cannot cut sends to {} into datagrams of {length} bytes \
-             (UDP_SEGMENT, since Linux 4.18); use --engine mmsg",
+    set_udp_segment(flow.as_fd(), length as u16).map_err(|error| {
+        let refusal = Unavailable(format!(
+            "--engine gso: the kernel cannot cut sends to {} into datagrams of {length} bytes: \
+             {error} (UDP_SEGMENT, since Linux 4.18); use --engine mmsg",
             flow.peer()
-        )
+        ));
+        refusal.into()
     })
 }
 
 /// Lets the kernel join what comes on a flow.
 fn join(flow: &SocketFlow) -> anyhow::Result<()> {
-    set_udp_gro(flow.as_fd(), true).with_context(|| {
-        format!(
-            "--receive gro: the kernel does not join datagrams from {} (UDP_GRO, since Linux 5.0); \
-             use --receive mmsg",
+    set_udp_gro(flow.as_fd(), true).map_err(|error| {
+        let refusal = Unavailable(format!(
+            "--receive gro: the kernel does not join datagrams from {}: {error} (UDP_GRO, since \
+             Linux 5.0); use --receive mmsg",
             flow.peer()
-        )
+        ));
+        refusal.into()
     })
 }
 
@@ -268,6 +282,8 @@ enum Inlet {
     One(Buffer),
     /// Several, each maybe joined of several that came together.
     Several(ReceiveBatch),
+    /// Several through io_uring.
+    Ring(Box<ReceiveSlots>),
 }
 
 impl Inlet {
@@ -276,6 +292,7 @@ impl Inlet {
         match receive {
             Receive::Mmsg => Self::Several(ReceiveBatch::new(BATCH, length + 1, false)),
             Receive::Gro => Self::Several(ReceiveBatch::new(JOINED, 1 << 16, true)),
+            Receive::Uring => Self::Ring(Box::new(ReceiveSlots::new(length + 1))),
             _ => Self::One(Buffer::zeroed(length + 1)),
         }
     }
@@ -285,6 +302,7 @@ impl Inlet {
     fn receive(&mut self, flow: &SocketFlow) -> anyhow::Result<Option<usize>> {
         match self {
             Self::One(buffer) => flow.try_receive(buffer),
+            Self::Ring(slots) => slots.wait(),
             Self::Several(batch) => match batch.receive(flow.as_fd()) {
                 Ok(1) if batch.datagram(0).is_empty() => Ok(Some(0)),
                 Ok(count) => Ok(Some(count)),
@@ -347,7 +365,8 @@ impl UdpReceiver {
             length: self.length,
             fresh: 0,
         };
-        match &self.inlet {
+        match &mut self.inlet {
+            Inlet::Ring(slots) => slots.take(|datagram| reader.take(datagram))?,
             Inlet::One(buffer) => reader.take(&buffer[..count])?,
             Inlet::Several(batch) => {
                 for index in 0..count {
@@ -428,9 +447,12 @@ impl Reader<'_> {
 impl Workload for UdpReceiver {
     /// The window opens when there is something to receive, not while the sender gets ready.
     fn prepare(&mut self) -> anyhow::Result<()> {
-        if matches!(&self.inlet, Inlet::Several(batch) if batch.joins()) {
-            for inbox in &self.inboxes {
-                join(&inbox.flow)?;
+        for inbox in &self.inboxes {
+            match &mut self.inlet {
+                Inlet::Several(batch) if batch.joins() => join(&inbox.flow)?,
+                // There is one inbox (Test::check).
+                Inlet::Ring(slots) => slots.prepare(&inbox.flow)?,
+                Inlet::One(_) | Inlet::Several(_) => {}
             }
         }
         if let [first, _, ..] = self.inboxes.as_slice() {
@@ -459,6 +481,11 @@ impl Workload for UdpReceiver {
         let mut work = Work::default();
         while !self.inboxes.iter().all(|inbox| inbox.hung_up) {
             work += self.receive()?;
+        }
+        if let Inlet::Ring(slots) = &mut self.inlet
+            && let Some(ring) = slots.finish()
+        {
+            self.shared.report_ring(ring);
         }
         Ok(work)
     }

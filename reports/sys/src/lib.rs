@@ -4,13 +4,14 @@
 //! interface is here: the processor's cycle counter, which the timed loops read once per operation;
 //! the ethtool ioctls, which alone know a network card's firmware, statistics and queues; the socket
 //! options that no crate knows; what the kernel tells of a connection; the choice among sockets that
-//! share a port; batches of datagrams whose headers are laid out once; and transfers inside the
-//! kernel.
+//! share a port; batches of datagrams whose headers are laid out once; transfers inside the
+//! kernel; and io_uring on a socket.
 
 mod cycles;
 pub mod ethtool;
 pub mod mmsg;
 pub mod reuseport;
+pub mod ring;
 pub mod socket_state;
 pub mod sockopt;
 mod tcp_info;

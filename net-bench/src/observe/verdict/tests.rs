@@ -46,6 +46,7 @@ fn side() -> Observed {
         thread_cpus: Fact::Known(vec![0]),
         listener_cpus: Vec::new(),
         pace: None,
+        ring: None,
         cores: Fact::Known(vec![core(0), core(1)]),
         device: Fact::Known(DeviceSeen {
             name: "eth0".to_owned(),
