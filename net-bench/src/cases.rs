@@ -125,8 +125,12 @@ pub const CASES: &[Row] = &[
                 be higher. --engine and --receive choose system calls, each by itself; what is \
                 received without being looked at is only counted. uring hands chains of sends, as \
                 many as make 1 MiB and at most 64, to io_uring with one call each; --receive uring \
-                keeps one request armed that takes buffers of --length bytes from a ring. CPU seconds are those of each side's threads in its window, user and \
-                kernel. An operation is one read. One flow per thread uses blocking calls, \
+                keeps one request armed that takes buffers of --length bytes from a ring. CPU \
+                seconds are those of each side's threads in its window, user and kernel. With \
+                --bitrate or --rate each send waits until it is due: offered_per_s sends, of which \
+                the kernel took achieved_ratio; one that was late is made up for, and the sender \
+                spins before it is due, so that its CPU seconds are no cost of sending. An \
+                operation is one read. One flow per thread uses blocking calls, \
                 several use epoll.",
             probe: probe_tcp,
             run: run_stream,
@@ -139,17 +143,17 @@ pub const CASES: &[Row] = &[
             name: "udp_stream",
             summary: "Numbered datagrams as fast as they go: goodput, loss, reordering",
             definition: "The sender sends datagrams of --length bytes back to back, as iperf3 -u \
-                -b 0. packets_per_s and bandwidth_bytes_per_s are the receiver's: datagrams that \
+                -b 0, or at --bitrate or --rate, as iperf3 -u -b: then each call waits until its \
+                first datagram is due, a late one is made up for, offered_per_s is the schedule's \
+                datagrams and achieved_ratio the share that the kernel took; loss is of what was \
+                sent. packets_per_s and bandwidth_bytes_per_s are the receiver's: datagrams that \
                 came for the first time in its own window, and their payload. loss_ratio and the \
                 counts are over the whole stream, warm-up included: what was sent and never came; \
                 duplicates; reordered as RFC 4737 has it; late is more than 16384 behind, and also \
                 counted as lost. sender_packets_per_s is what the kernel took. --engine and --receive \
                 choose system calls and offloads, each by itself; uring hands 64 sends to io_uring \
                 with one call, --receive uring keeps one request armed; datagrams are numbered and \
-                counted one by one in all of them. With --rate or --bandwidth they go by a schedule, \
-                a call's worth together when the first of it is due; achieved_ratio is what the \
-                kernel took of that, missed_schedules counts what went after the next was due; a \
-                sender whose gaps are shorter than 0.1 ms spins, and its CPU time says so. Each address proves itself with a cookie before \
+                counted one by one in all of them. Each address proves itself with a cookie before \
                 anything is sent to it.",
             probe: probe_udp,
             run: run_stream,
@@ -266,7 +270,7 @@ fn run_stream(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measuremen
         anyhow::bail!("the stream case takes a stream");
     };
     let finished = run_test(spec, observer)?;
-    let measurement = metrics::stream(&finished, direction, spec.test.arrival.as_ref())?;
+    let measurement = metrics::stream(&spec.test, &finished, direction)?;
     Ok(with_observations(measurement, &finished))
 }
 

@@ -57,8 +57,8 @@ fn command() -> Command {
 fn measure(row: &Row, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let spec = (row.spec)(matches)?;
     let seed = match &spec.test.arrival {
-        Some(arrival) => Fact::Known(arrival.seed),
-        None => Fact::unavailable("nothing in the run depends on a seed"),
+        Some(arrival) if spec.test.stream_arrival().is_none() => Fact::Known(arrival.seed),
+        _ => Fact::unavailable("nothing in the run depends on a seed"),
     };
     let session = Session::begin(PROGRAM, seed)?;
     let progress = Progress::new(spec.show_intervals || Progress::visible());

@@ -4,7 +4,7 @@ use crate::client::Finished;
 use crate::control::message::{Leg, Role};
 use crate::observe::report::retransmits;
 use crate::test::{Arrival, Direction, Test};
-use crate::workload::schedule::Schedule;
+use crate::workload::open_rr::Schedule;
 use anyhow::Context;
 use reports::measure::{
     Histogram, Totals, histogram_record, latency_metrics, percentile, rate_metrics,
@@ -222,85 +222,89 @@ fn open_loop(measurement: &mut Measurement, arrival: &Arrival, kept: &Schedule, 
     for histogram in &mut measurement.histograms {
         histogram.co_corrected = true;
     }
-    let load = Offered {
-        prefix: "",
-        what: "requests",
-        rate_per_s: arrival.rate_per_s,
-        elapsed_s: totals.elapsed_s,
-        done: totals.work.ops,
-        kept: *kept,
-    };
-    measurement.metrics.extend(load.metrics());
-    if let Some(achieved) = load.shortfall() {
+    let done = totals.work.ops;
+    let offered = arrival.rate_per_s * totals.elapsed_s;
+    let achieved = done as f64 / offered;
+    measurement.metrics.extend(schedule_metrics(
+        ("", "unsent_requests"),
+        arrival,
+        kept,
+        (done, achieved),
+    ));
+    // Chance alone moves the count of a Poisson process by its root; four of them are beyond doubt.
+    let tolerance = (4.0 / offered.sqrt()).max(0.01);
+    if achieved < 1.0 - tolerance {
         let evidence = format!(
             "{:.1} % of the offered {} requests per second were answered: the latencies are those \
              of a growing queue, and those of the requests that still waited are missing",
             achieved * 100.0,
             arrival.rate_per_s
         );
-        let validity = &mut measurement.validity;
-        validity.flag(Severity::Degraded, "saturated", evidence);
+        measurement
+            .validity
+            .flag(Severity::Degraded, "saturated", evidence);
     }
 }
 
-/// A load that a schedule sets, and what became of it.
-struct Offered<'a> {
-    prefix: &'a str,
-    what: &'a str,
-    rate_per_s: f64,
-    elapsed_s: f64,
-    /// What was achieved in that time.
-    done: u64,
-    kept: Schedule,
+/// What was offered, what share of it was achieved, and how the schedule was kept.
+fn schedule_metrics(
+    (prefix, unsent): (&str, &str),
+    arrival: &Arrival,
+    kept: &Schedule,
+    (done, achieved): (u64, f64),
+) -> [Metric; 4] {
+    let metric = |name, unit, better, value, n| {
+        let name = format!("{prefix}{name}");
+        Metric::new(&name, Aggregation::Total, unit, better, value, n)
+    };
+    let (neutral, lower, higher) = (
+        Better::Neutral,
+        Better::LowerIsBetter,
+        Better::HigherIsBetter,
+    );
+    let rate = arrival.rate_per_s;
+    let (missed, left) = (kept.missed as f64, kept.unsent as f64);
+    [
+        metric("offered_per_s", Unit::PerSecond, neutral, rate, done),
+        metric("achieved_ratio", Unit::Ratio, higher, achieved, done).headline(),
+        metric("missed_schedules", Unit::Count, lower, missed, kept.sent),
+        metric(unsent, Unit::Count, lower, left, kept.sent),
+    ]
 }
 
-impl Offered<'_> {
-    fn count(&self) -> f64 {
-        self.rate_per_s * self.elapsed_s
-    }
-
-    fn achieved(&self) -> f64 {
-        self.done as f64 / self.count()
-    }
-
-    fn metrics(&self) -> [Metric; 4] {
-        let Self {
-            prefix, done, kept, ..
-        } = *self;
-        let metric = |name: &str, unit, better, value, n| {
-            let name = format!("{prefix}{name}");
-            Metric::new(&name, Aggregation::Total, unit, better, value, n)
+/// Adds to a stream how each sender kept its schedule.
+fn paced(
+    metrics: &mut Vec<Metric>,
+    validity: &mut Validity,
+    test: &Test,
+    pairs: &[(&str, Pair<'_>)],
+) {
+    let Some(arrival) = test.stream_arrival() else {
+        return;
+    };
+    for (prefix, pair) in pairs {
+        let (sender, Some(kept)) = (pair.sender, &pair.sender.schedule) else {
+            continue;
         };
-        let (neutral, lower, higher) = (
-            Better::Neutral,
-            Better::LowerIsBetter,
-            Better::HigherIsBetter,
-        );
-        let (per_s, ratio, count) = (Unit::PerSecond, Unit::Ratio, Unit::Count);
-        let unsent = format!("unsent_{}", self.what);
-        [
-            metric("offered_per_s", per_s, neutral, self.rate_per_s, done),
-            metric("achieved_ratio", ratio, higher, self.achieved(), done).headline(),
-            metric(
-                "missed_schedules",
-                count,
-                lower,
-                kept.missed as f64,
-                kept.sent,
-            ),
-            metric(&unsent, count, lower, kept.unsent as f64, kept.sent),
-        ]
-    }
-
-    /// The share that was achieved, if it is too low for chance.
-    fn shortfall(&self) -> Option<f64> {
-        // Chance alone moves the count of a Poisson process by its root; four of them are beyond
-        // doubt.
-        let tolerance = (4.0 / self.count().sqrt()).max(0.01);
-        let achieved = self.achieved();
-        (achieved < 1.0 - tolerance).then_some(achieved)
+        let achieved = sender.work.ops as f64 / (arrival.rate_per_s * sender.elapsed_s);
+        let names = (*prefix, "unsent_sends");
+        let done = (sender.work.ops, achieved);
+        metrics.extend(schedule_metrics(names, arrival, kept, done));
+        if achieved < 1.0 - SHORTFALL {
+            let evidence = format!(
+                "the kernel took {:.1} % of the offered {} sends per second: they waited for a CPU, \
+                 or for room in the socket's buffer behind a link that carries less",
+                achieved * 100.0,
+                arrival.rate_per_s
+            );
+            validity.flag(Severity::Degraded, "saturated", evidence);
+        }
     }
 }
+
+/// Share of a schedule by which a sender may fall short before it is said: a window's ends cut a
+/// batch off.
+const SHORTFALL: f64 = 0.01;
 
 /// Requests without a response, where that is possible.
 fn unanswered(requester: &Leg) -> Option<Metric> {
@@ -432,9 +436,9 @@ fn streaming(legs: impl Iterator<Item = Leg>) -> Vec<Leg> {
 /// # Errors
 /// A side did not report its part.
 pub fn stream(
+    test: &Test,
     finished: &Finished,
     direction: Direction,
-    arrival: Option<&Arrival>,
 ) -> anyhow::Result<Measurement> {
     let ours = streaming(finished.parts.iter().map(|part| part.leg()));
     let theirs = &streaming(finished.legs.iter().cloned());
@@ -470,28 +474,7 @@ pub fn stream(
     let mut validity = Validity::default();
     add_flags(&mut validity, &ours, false);
     add_flags(&mut validity, theirs, finished.host.is_some());
-    for (prefix, pair) in &pairs {
-        if let (Some(arrival), Some(kept)) = (arrival, pair.sender.schedule) {
-            let load = Offered {
-                prefix,
-                what: "datagrams",
-                rate_per_s: arrival.rate_per_s,
-                elapsed_s: pair.sender.elapsed_s,
-                done: pair.sender.work.ops,
-                kept,
-            };
-            metrics.extend(load.metrics());
-            if let Some(achieved) = load.shortfall() {
-                let evidence = format!(
-                    "the kernel took {:.1} % of the offered {} datagrams per second: the sending \
-                     machine, or the queue of its device, is slower than that",
-                    achieved * 100.0,
-                    arrival.rate_per_s
-                );
-                validity.flag(Severity::Degraded, "saturated", evidence);
-            }
-        }
-    }
+    paced(&mut metrics, &mut validity, test, &pairs);
     Ok(Measurement {
         elapsed_s: receivers
             .iter()
@@ -524,7 +507,7 @@ pub fn under_load(
 ) -> anyhow::Result<Measurement> {
     let (before, after) = ("idle_round_trip_ns", "loaded_round_trip_ns");
     let idle = request_response(test, idle, before)?;
-    let bulk = stream(loaded, direction, None)?;
+    let bulk = stream(test, loaded, direction)?;
     let mut measurement = request_response(test, loaded, after)?;
     let of_idle = idle.metrics.iter().filter(|metric| metric.name == before);
     let added: Vec<Metric> = of_idle

@@ -51,6 +51,9 @@ pub struct Observed {
     /// CPUs whose connections the kernel handed to listeners of their own; empty where one listener
     /// took them all, or none came during the test.
     pub listener_cpus: Vec<u32>,
+    /// The schedule of its sends, where it had one.
+    #[serde(default)]
+    pub pace: Option<Pace>,
     /// How the rings of its threads fared, where they went through io_uring.
     #[serde(default)]
     pub ring: Option<RingUse>,
@@ -60,6 +63,16 @@ pub struct Observed {
     pub device: Fact<DeviceSeen>,
     /// Counters of the protocols and the device.
     pub counters: Vec<Counter>,
+}
+
+/// What a stream's sender was to keep to.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pace {
+    /// Payload bytes per second that were due, over all flows.
+    pub bytes_per_s: f64,
+    /// Whether the sender kept to it, but for its last batch.
+    pub kept: bool,
 }
 
 /// Observes a side, and passes on to another observer what it sees.
@@ -151,6 +164,7 @@ impl<'a> Watch<'a> {
             threads: ThreadUse::of(totals),
             thread_cpus: Fact::unavailable("nobody told where the threads run"),
             listener_cpus: Vec::new(),
+            pace: None,
             ring: None,
             cores: cpu::between(&state.cores, &cores_after),
             device,

@@ -2,7 +2,7 @@
 //! and server run the same code here, through the same harness.
 
 use crate::control::message::{Leg, Role};
-use crate::observe::{Observed, Watch};
+use crate::observe::{Observed, Pace, Watch};
 use crate::place::pin::{Pin, PinError, Pinned};
 use crate::test::{Direction, Engine, MAX_INTERVALS, Receive, Shape, Test, Transport};
 use crate::transport::connections::{Connections, Door};
@@ -12,10 +12,10 @@ use crate::workload::incast::Gatherer;
 use crate::workload::inlet;
 use crate::workload::many_rr::{ManyRequester, ManyResponder};
 use crate::workload::many_stream::{ManyReceiver, ManySender};
-use crate::workload::open_rr::OpenRequester;
+use crate::workload::open_rr::{OpenRequester, Schedule};
 use crate::workload::outlet::{self, ZeroCopy};
+use crate::workload::pace::Paced;
 use crate::workload::rr::{Requester, Responder, Sizes};
-use crate::workload::schedule::Schedule;
 use crate::workload::sequence::Datagrams;
 use crate::workload::stream::{Receiver, Sender};
 use crate::workload::udp_rr::{UdpRequester, UdpResponder};
@@ -276,6 +276,7 @@ impl Stage<'_> {
         let mut observed = Box::new(watch.finish(&mut totals));
         observed.ring = findings.ring;
         observed.thread_cpus = self.thread_cpus();
+        observed.pace = self.pace(&totals);
         observed.listener_cpus = match self.door {
             Some(Door::Listener { cpus, .. }) => cpus.clone(),
             _ => Vec::new(),
@@ -305,6 +306,29 @@ impl Stage<'_> {
             Some(cpu) => Box::new(Pinned::new(work, cpu)),
             None => work,
         })
+    }
+
+    /// What a sender was to keep to.
+    fn pace(&self, totals: &Totals) -> Option<Pace> {
+        let arrival = self.test.stream_arrival();
+        let arrival = arrival.filter(|_| self.cast.role == Role::Send)?;
+        let due = arrival.rate_per_s * totals.elapsed_s;
+        Some(Pace {
+            bytes_per_s: arrival.rate_per_s * self.length() as f64,
+            kept: totals.work.ops as f64 >= KEPT * due,
+        })
+    }
+
+    /// Bytes per send of the test's streams; 0 where there are none.
+    fn length(&self) -> usize {
+        match self.test.shape {
+            Shape::Stream { length_bytes, .. } | Shape::UnderLoad { length_bytes, .. } => {
+                length_bytes as usize
+            }
+            Shape::RequestResponse { .. }
+            | Shape::ConnectRequestResponse { .. }
+            | Shape::Incast { .. } => 0,
+        }
     }
 
     /// Where the threads ran; each has proven it at its end.
@@ -340,15 +364,25 @@ impl Stage<'_> {
         }
         let own = self.flows.iter().cloned().enumerate();
         let own = own.skip(thread).step_by(self.cast.threads).collect();
-        let length = match test.shape {
-            Shape::Stream { length_bytes, .. } | Shape::UnderLoad { length_bytes, .. } => {
-                length_bytes as usize
-            }
-            Shape::RequestResponse { .. }
-            | Shape::ConnectRequestResponse { .. }
-            | Shape::Incast { .. } => 0,
+        let length = self.length();
+        self.paced(own, |own| {
+            workload(test, role, own, sizes, length, &self.shared)
+        })
+    }
+
+    /// The work on these flows, held to the test's schedule where it is one of streams.
+    fn paced(
+        &self,
+        flows: Vec<(usize, SocketFlow)>,
+        work: impl FnOnce(Vec<(usize, SocketFlow)>) -> anyhow::Result<Box<dyn Workload>>,
+    ) -> anyhow::Result<Box<dyn Workload>> {
+        let (Role::Send, Some(arrival)) = (self.cast.role, self.test.stream_arrival()) else {
+            return work(flows);
         };
-        workload(test, role, own, sizes, length, &self.shared)
+        let first = flows.first().map_or(0, |(index, _)| *index);
+        let share = (first, flows.len(), self.test.flows);
+        let paced = Paced::new(work(flows)?, arrival, share, self.shared.clone());
+        Ok(Box::new(paced))
     }
 }
 
@@ -392,6 +426,9 @@ fn flag_findings(validity: &mut Validity, findings: &Findings) {
 fn is_interrupted(validity: &Validity) -> bool {
     validity.flags.iter().any(|flag| flag.code == INTERRUPTED)
 }
+
+/// Share of what was due from which a schedule counts as kept: a window's ends cut a batch off.
+const KEPT: f64 = 0.99;
 
 /// The code of the flag that the harness, too, gives a window that a signal ended.
 const INTERRUPTED: &str = "interrupted";
@@ -441,7 +478,7 @@ fn workload(
         return Ok(match role {
             Role::Request => Box::new(UdpRequester::new(flows, sizes, test.busy_poll, shared)),
             Role::Respond => Box::new(UdpResponder::new(flows, sizes, test.busy_poll, shared)),
-            Role::Send => Box::new(UdpSender::new(test, flows, length, shared)),
+            Role::Send => Box::new(UdpSender::new(flows, length, test.engine, shared)),
             Role::Receive => Box::new(UdpReceiver::new(flows, length, test.receive, shared)),
         });
     }

@@ -1,49 +1,66 @@
-//! Sizes and rates on the command line, as in iperf3: bytes, with K, M and G for powers of 1024;
-//! bits per second, with K, M and G for powers of 1000.
+//! Sizes on the command line: bytes, or a number with K, M or G for powers of 1024, as in iperf3.
 
 /// Reads a size in bytes.
 ///
 /// # Errors
 /// What a size looks like.
 pub fn parse(text: &str) -> Result<u64, String> {
-    number(
-        text,
-        1024,
-        "a size is a whole number of bytes, or one with K, M or G (1K = 1024)",
-    )
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let fault =
+        || "a size is a whole number of bytes, or one with K, M or G (1K = 1024)".to_owned();
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(fault());
+    }
+    let number: u64 = digits.parse().map_err(|_| fault())?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| format!("{text} is more bytes than a 64-bit number holds"))
 }
 
-/// Reads a rate in bits per second.
+/// Reads a number that may have a fraction, and K, M or G for powers of 1000, as rates in bits per
+/// second have it.
 ///
 /// # Errors
 /// What a rate looks like.
-pub fn parse_bits(text: &str) -> Result<u64, String> {
-    number(
-        text,
-        1000,
-        "a rate is a whole number of bits per second, or one with K, M or G (1K = 1000)",
-    )
-}
-
-fn number(text: &str, kilo: u64, fault: &str) -> Result<u64, String> {
-    let (digits, power) = match text.as_bytes().last() {
-        Some(b'k' | b'K') => (&text[..text.len() - 1], 1),
-        Some(b'm' | b'M') => (&text[..text.len() - 1], 2),
-        Some(b'g' | b'G') => (&text[..text.len() - 1], 3),
-        _ => (text, 0),
+pub fn parse_decimal(text: &str) -> Result<f64, String> {
+    let (digits, factor) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1e3),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 1e6),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 1e9),
+        _ => (text, 1.0),
     };
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(fault.to_owned());
-    }
-    let number: u64 = digits.parse().map_err(|_| fault.to_owned())?;
+    let plain = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+    let number = digits
+        .bytes()
+        .all(plain)
+        .then(|| digits.parse::<f64>().ok());
+    let fault = "a rate is a number, or one with K, M or G (1K = 1000)";
     number
-        .checked_mul(kilo.pow(power))
-        .ok_or_else(|| format!("{text} is more than a 64-bit number holds"))
+        .flatten()
+        .map(|number| number * factor)
+        .ok_or_else(|| fault.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{parse, parse_bits};
+    use super::{parse, parse_decimal};
+
+    #[test]
+    fn rates_are_numbers_or_powers_of_1000() {
+        for (text, rate) in [("0", 0.0), ("50M", 5e7), ("2.5g", 2.5e9), ("10k", 1e4)] {
+            assert_eq!(parse_decimal(text), Ok(rate), "{text}");
+        }
+        for text in [
+            "", "M", "-1", "+1", "1e6", "nan", "inf", "1Mbit", "1 M", "1.2.3",
+        ] {
+            assert!(parse_decimal(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_are_bytes_or_powers_of_1024() {
@@ -69,8 +86,6 @@ mod tests {
             "١",
         ] {
             assert!(parse(text).is_err(), "{text}");
-            assert!(parse_bits(text).is_err(), "{text}");
         }
-        assert_eq!(parse_bits("50M"), Ok(50_000_000));
     }
 }

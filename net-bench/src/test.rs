@@ -8,7 +8,7 @@
 use crate::place::Placement;
 use crate::place::pin::Pin;
 use crate::workload::incast::REQUEST_BYTES;
-use crate::workload::udp_stream::NUMBER_BYTES;
+use crate::workload::udp_stream::{BATCH, NUMBER_BYTES};
 use crate::workload::uring;
 use serde::{Deserialize, Serialize};
 
@@ -26,9 +26,9 @@ pub const MAX_DATAGRAM: u64 = 65_507;
 pub const MAX_MEMORY: u64 = 1 << 30;
 /// Most slices that a side reports.
 pub const MAX_INTERVALS: usize = 10_000;
-/// Fewest requests or datagrams per second of an open loop.
+/// Fewest requests per second of an open loop.
 const MIN_RATE: f64 = 0.01;
-/// Most requests or datagrams per second of an open loop.
+/// Most requests per second of an open loop.
 const MAX_RATE: f64 = 1e8;
 /// Longest name of a congestion control, as the kernel has it.
 const MAX_CONGESTION_NAME: usize = 15;
@@ -53,8 +53,7 @@ pub struct Test {
     pub busy_poll: bool,
     /// What its sockets are told.
     pub socket: SocketOptions,
-    /// When requests or datagrams go; absent where each waits for the response to the one before,
-    /// or for the kernel to take it.
+    /// When requests or a stream's sends go; absent where each follows the one before at once.
     pub arrival: Option<Arrival>,
     /// Where the sides' threads run.
     pub placement: Placement,
@@ -129,11 +128,11 @@ pub enum Shape {
     },
 }
 
-/// When requests go, in an open loop.
+/// When requests go, in an open loop, or the sends of a stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Arrival {
-    /// Requests or datagrams per second, over all flows; of a stream both ways, in each direction.
+    /// Requests per second, or datagrams, or sends of other streams: over all flows of a direction.
     pub rate_per_s: f64,
     /// How they are spread.
     pub process: Process,
@@ -279,6 +278,32 @@ impl Test {
         }
     }
 
+    /// The schedule of the test's sends, where it is a stream and has one. Beside streams that load
+    /// the way a schedule is the probe's.
+    #[must_use]
+    pub fn stream_arrival(&self) -> Option<&Arrival> {
+        let stream = matches!(self.shape, Shape::Stream { .. });
+        self.arrival.as_ref().filter(|_| stream)
+    }
+
+    /// Most operations that one call sends.
+    #[must_use]
+    pub fn batch(&self) -> u64 {
+        match (self.engine, &self.shape) {
+            (Engine::Mmsg, Shape::Stream { .. }) => BATCH as u64,
+            (Engine::Gso, Shape::Stream { length_bytes, .. }) => {
+                (MAX_DATAGRAM / length_bytes.max(&1)).clamp(1, BATCH as u64)
+            }
+            (Engine::Uring | Engine::UringZerocopy, Shape::Stream { length_bytes, .. }) => {
+                match self.transport {
+                    Transport::Udp => uring::datagrams::BATCH as u64,
+                    _ => uring::stream::depth(*length_bytes as usize) as u64,
+                }
+            }
+            _ => 1,
+        }
+    }
+
     /// Whether connections come and go during the test.
     #[must_use]
     pub fn has_door(&self) -> bool {
@@ -414,7 +439,25 @@ impl Test {
         let Some(arrival) = &self.arrival else {
             return Ok(());
         };
-        let numbered = match self.shape {
+        if !(MIN_RATE..=MAX_RATE).contains(&arrival.rate_per_s) {
+            let what = match self.shape {
+                Shape::Stream { .. } => "sends of --length bytes (--bitrate / 8 / --length)",
+                _ => "requests",
+            };
+            return Err(format!(
+                "--rate {}: from {MIN_RATE} to {MAX_RATE} {what} per second",
+                arrival.rate_per_s
+            ));
+        }
+        let gap_s = self.batch() as f64 / arrival.rate_per_s;
+        if gap_s > self.timeout_s {
+            return Err(format!(
+                "--rate {}: {gap_s} s pass between two calls that send, and a test in which nothing \
+                 moves for --timeout {} is given up: raise it",
+                arrival.rate_per_s, self.timeout_s
+            ));
+        }
+        let (request_bytes, response_bytes) = match self.shape {
             Shape::RequestResponse {
                 request_bytes,
                 response_bytes,
@@ -423,24 +466,19 @@ impl Test {
                 request_bytes,
                 response_bytes,
                 ..
-            } => request_bytes.min(response_bytes) >= 8 || self.transport != Transport::Udp,
-            // Their numbers are checked with their length.
-            Shape::Stream { .. } if self.transport == Transport::Udp => true,
-            Shape::Stream { .. } | Shape::ConnectRequestResponse { .. } | Shape::Incast { .. } => {
+            } => (request_bytes, response_bytes),
+            Shape::Stream { .. } if arrival.process == Process::Const => return Ok(()),
+            Shape::Stream { .. } => {
+                return Err("--arrival: streams are sent at equal distances only".to_owned());
+            }
+            Shape::ConnectRequestResponse { .. } | Shape::Incast { .. } => {
                 return Err(
-                    "--rate: only requests on standing flows and datagrams go by a schedule; \
-                     --fq-rate has the kernel pace a TCP stream"
+                    "--rate: only requests on standing flows and streams go by a schedule"
                         .to_owned(),
                 );
             }
         };
-        if !(MIN_RATE..=MAX_RATE).contains(&arrival.rate_per_s) {
-            return Err(format!(
-                "--rate {}: from {MIN_RATE} to {MAX_RATE} requests or datagrams per second",
-                arrival.rate_per_s
-            ));
-        }
-        if !numbered {
+        if self.transport == Transport::Udp && request_bytes.min(response_bytes) < 8 {
             return Err(
                 "--rate over UDP: the number that tells which request a response belongs to takes \
                  8 bytes: --request-size 8 --response-size 8, or more"
@@ -733,6 +771,32 @@ mod tests {
             ("--rate", |t| {
                 t.arrival = Some(Arrival {
                     rate_per_s: f64::NAN,
+                    process: Process::Const,
+                    seed: 0,
+                });
+            }),
+            ("--timeout 10", |t| {
+                t.arrival = Some(Arrival {
+                    rate_per_s: 0.05,
+                    process: Process::Const,
+                    seed: 0,
+                });
+            }),
+            ("--arrival", |t| {
+                t.shape = Shape::Stream {
+                    length_bytes: 1,
+                    direction: Direction::Forward,
+                };
+                t.arrival = Some(Arrival {
+                    rate_per_s: 10.0,
+                    process: Process::Poisson,
+                    seed: 0,
+                });
+            }),
+            ("--rate", |t| {
+                t.shape = Shape::Incast { length_bytes: 1 };
+                t.arrival = Some(Arrival {
+                    rate_per_s: 10.0,
                     process: Process::Const,
                     seed: 0,
                 });

@@ -2,8 +2,10 @@
 //!
 //! One flow per thread is served by blocking calls and nothing else, because that is the shortest
 //! path through the kernel, by the way in which they are told to send ([`outlet`]) and receive
-//! ([`inlet`]), through io_uring if so ([`uring`]); several flows per thread take turns under epoll ([`many_rr`],
-//! [`many_stream`]). [`crr`] makes a connection per transaction, [`incast`] asks on all flows at once. [`open_rr`] keeps a schedule instead of waiting. Datagrams need counting instead of order ([`udp_rr`], [`udp_stream`]).
+//! ([`inlet`]), through io_uring if so ([`uring`]); several flows per thread take turns under epoll
+//! ([`many_rr`], [`many_stream`]). [`crr`] makes a connection per transaction, [`incast`] asks on
+//! all flows at once. [`open_rr`] keeps a schedule instead of waiting, and so does [`pace`] for
+//! streams. Datagrams need counting instead of order ([`udp_rr`], [`udp_stream`]).
 
 pub mod crr;
 pub mod incast;
@@ -12,17 +14,17 @@ pub mod many_rr;
 pub mod many_stream;
 pub mod open_rr;
 pub mod outlet;
+pub mod pace;
 pub mod pattern;
 pub mod rr;
-pub mod schedule;
 pub mod sequence;
 pub mod stream;
 pub mod udp_rr;
 pub mod udp_stream;
 pub mod uring;
 
+use open_rr::Schedule;
 use outlet::ZeroCopy;
-use schedule::Schedule;
 use sequence::Datagrams;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

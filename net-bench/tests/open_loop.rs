@@ -94,3 +94,98 @@ fn a_number_of_requests_ends_an_open_loop_too() {
     assert_eq!(measurement(&report).work.known().unwrap().ops, 500);
     server.assert_serves();
 }
+
+/// Sends per second that the stream's sender made in its window.
+fn sent_per_s(report: &Report) -> f64 {
+    let length = report.cases[0].benchmark.params["length_bytes"]
+        .as_f64()
+        .unwrap();
+    total(report, "sender_bandwidth_bytes_per_s") / length
+}
+
+#[test]
+fn streams_keep_a_schedule_whatever_sends_them() {
+    let table: [(&[&str], f64); 7] = [
+        (&["udp_stream", "--rate", "3000"], 3000.0),
+        (&["udp_stream", "-b", "24M", "-l", "1000"], 3000.0),
+        (
+            &["udp_stream", "--rate", "3000", "-P", "4", "-T", "2"],
+            3000.0,
+        ),
+        (&["udp_stream", "--rate", "9000", "-e", "gso", "-R"], 9000.0),
+        (&["pps", "--rate", "64000"], 64_000.0),
+        (&["tcp_stream", "-b", "80M", "-l", "10000"], 1000.0),
+        (
+            &[
+                "tcp_stream",
+                "--rate",
+                "500",
+                "-l",
+                "1K",
+                "-P",
+                "3",
+                "-T",
+                "1",
+            ],
+            500.0,
+        ),
+    ];
+    for (case, rate) in table {
+        let report = measured(&[case, &["-t", "0.5", "-O", "0.1", "--json"]].concat());
+        assert_eq!(total(&report, "offered_per_s"), rate, "{case:?}");
+        let params = &report.cases[0].benchmark.params;
+        assert_eq!(params["rate_per_s"], rate, "{case:?}");
+        // A machine that stands still makes a sender late, and it makes up for that: what it sent
+        // and what it did not are together what was due.
+        let (achieved, sent) = (total(&report, "achieved_ratio"), sent_per_s(&report));
+        assert!((achieved - sent / rate).abs() < 1e-6, "{case:?} {sent}");
+        assert!(total(&report, "missed_schedules") >= 0.0);
+        assert!(total(&report, "unsent_sends") >= 0.0);
+    }
+}
+
+#[test]
+fn a_number_of_sends_is_kept_and_a_rate_for_each_direction() {
+    let report = measured(&[
+        "udp_stream",
+        "--bidir",
+        "--rate",
+        "5000",
+        "-n",
+        "300",
+        "--json",
+    ]);
+    for way in ["forward_", "reverse_"] {
+        assert_eq!(total(&report, &format!("{way}offered_per_s")), 5000.0);
+        assert!(total(&report, &format!("{way}achieved_ratio")) > 0.0);
+    }
+    let verified = &measurement(&report).verified;
+    assert!(verified.contains("of 600 numbered datagrams"), "{verified}");
+    assert_eq!(
+        report.run.seed.known(),
+        None,
+        "nothing depends on a seed: {:?}",
+        report.run.seed
+    );
+}
+
+#[test]
+fn more_than_a_sender_can_send_is_saturated() {
+    let report = measured(&[
+        "udp_stream",
+        "--rate",
+        "50000000",
+        "-t",
+        "0.3",
+        "-O",
+        "0",
+        "--json",
+    ]);
+    let validity = &measurement(&report).validity;
+    assert!(
+        validity.flags.iter().any(|flag| flag.code == "saturated"),
+        "{validity:?}"
+    );
+    assert!(total(&report, "achieved_ratio") < 1.0);
+    assert!(total(&report, "unsent_sends") > 0.0);
+}

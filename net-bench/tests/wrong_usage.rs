@@ -38,12 +38,30 @@ fn impossible_values_are_refused_by_name() {
         ),
         (
             &["tcp_rr", "--rate", "0"],
-            &["--rate 0", "requests or datagrams per second"],
+            &["--rate 0", "requests per second"],
         ),
         (&["tcp_rr", "--rate", "nan"], &["--rate NaN"]),
-        (&["pps", "-b", "0"], &["--rate 0"]),
-        (&["udp_stream", "-b", "50Mbit"], &["50Mbit", "1K = 1000"]),
-        (&["udp_stream", "-b", "5M", "--rate", "1"], &["--rate"]),
+        (
+            &["tcp_rr", "--rate", "0.01"],
+            &["--rate 0.01", "100 s", "--timeout 10"],
+        ),
+        (
+            &["udp_stream", "-e", "mmsg", "--rate", "5"],
+            &["--rate 5", "12.8 s", "--timeout 10"],
+        ),
+        (&["udp_stream", "-b", "10Mbit"], &["--bitrate", "1K = 1000"]),
+        (
+            &["tcp_stream", "-b", "9M", "--rate", "9"],
+            &["--rate", "--bitrate"],
+        ),
+        (
+            &["udp_stream", "-b", "1G", "-l", "1", "--rate=1"],
+            &["--bitrate"],
+        ),
+        (
+            &["udp_stream", "-b", "10G", "-l", "8"],
+            &["--rate 156250000", "--bitrate / 8", "per second"],
+        ),
         (&["tcp_rr", "--arrival", "poisson"], &["--rate"]),
         (
             &["tcp_rr", "--rate", "1", "--arrival", "sometimes"],

@@ -2,16 +2,13 @@
 //! the verdict, and everything else in its full length under one fact. A few words of each stand
 //! on the terminal.
 
-use super::verdict::{self, Limit, Verdict};
+use super::verdict::{self, Verdict};
 use super::{CoreUse, Observed, opening};
 use crate::control::message::{Leg, Role};
 use reports::model::{
     Aggregation, Counter, Direction as Better, Fact, Measurement, Metric, OBSERVED, Severity, Unit,
 };
 use serde_json::{Map, Value, json};
-
-/// Share from which a schedule was kept, and what was sent has arrived.
-const WHOLE: f64 = 0.98;
 
 const GIB: f64 = (1_u64 << 30) as f64;
 
@@ -107,28 +104,7 @@ impl Pair<'_> {
         self.legs[1].work.bytes as f64 / self.legs[1].elapsed_s.max(f64::MIN_POSITIVE)
     }
 
-    /// A sender that kept its schedule was held back by nothing else, if what it sent also came.
-    fn kept_schedule(&self) -> Option<Verdict> {
-        let sender = self.legs[0];
-        let kept = sender.schedule.filter(|_| self.is_stream())?;
-        let share = kept.sent as f64 / (kept.sent + kept.unsent).max(1) as f64;
-        let sent = sender.work.bytes as f64 / sender.elapsed_s.max(f64::MIN_POSITIVE);
-        let arrived = self.goodput_bytes_per_s() / sent;
-        (share >= WHOLE && arrived >= WHOLE).then(|| Verdict {
-            limited_by: Limit::Pacing,
-            evidence: format!(
-                "{:.1} % of the datagrams of the schedule (--rate or --bandwidth) went, and {:.1} \
-                 % of those arrived",
-                share * 100.0,
-                arrived.min(1.0) * 100.0
-            ),
-        })
-    }
-
     fn verdict(&self) -> Verdict {
-        if let Some(kept) = self.kept_schedule() {
-            return kept;
-        }
         verdict::judge(
             self.names,
             self.observed[0],
@@ -385,6 +361,7 @@ fn side(observed: &Observed, cpu_s_per_million_packets: Fact<f64>) -> Value {
         "threads": observed.threads,
         "thread_cpus": observed.thread_cpus,
         "listener_cpus": observed.listener_cpus,
+        "pace": observed.pace,
         "cpu_s_per_million_packets": cpu_s_per_million_packets,
         "cores": observed.cores,
         "busy_cores": observed.cores.clone().map(|cores| busy_cores(&cores)),

@@ -6,7 +6,7 @@
 //! a full queue somewhere, but not where. Where nothing stands out the verdict is `unknown` and says
 //! what was looked at.
 
-use super::Observed;
+use super::{Observed, Pace};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -184,8 +184,17 @@ impl Sides<'_> {
         })
     }
 
-    /// A pacing rate that the application asked for and the stream reached.
+    /// A rate that the user asked for and the stream reached, by schedule or by the kernel's pacing.
     fn pacing(&self) -> Option<String> {
+        if let Some(pace) = self.sender.pace
+            && self.goodput_bytes_per_s >= NEAR_RATE * pace.bytes_per_s
+        {
+            return Some(format!(
+                "{:.1} Mbit/s arrived of the {:.1} that the schedule offers (--rate, --bitrate)",
+                self.goodput_bytes_per_s * 8e-6,
+                pace.bytes_per_s * 8e-6
+            ));
+        }
         let limit = self.sender.flows.known()?.totals.max_pacing_bytes_per_s? as f64;
         (self.goodput_bytes_per_s >= NEAR_RATE * limit).then(|| {
             format!(
@@ -240,7 +249,11 @@ impl Sides<'_> {
 
     /// A thread that was busy all the time; of two the busier.
     fn threads(&self) -> Option<(Limit, String)> {
-        let busiest = |side: &Observed| side.threads.busiest_thread;
+        // A sender that keeps its schedule spins between sends, and is busy with nothing.
+        let busiest = |side: &Observed| match side.pace {
+            Some(Pace { kept: true, .. }) => 0.0,
+            _ => side.threads.busiest_thread,
+        };
         let [a, b] = self.both();
         let (first, other) = if busiest(a.2) >= busiest(b.2) {
             (a, b)

@@ -222,25 +222,28 @@ impl ArrivalArgs {
     }
 }
 
-/// When datagrams go.
+/// When a stream's sends go.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Load")]
 pub struct PaceArgs {
-    /// Datagrams per second over all flows, in each direction; a call's worth goes together
-    /// [default: as fast as they go]
-    #[arg(long, value_name = "N", conflicts_with = "bandwidth")]
+    /// Offer N datagrams per second over all flows of a direction (of TCP, sends of --length bytes),
+    /// at equal distances [default: as fast as they go]
+    #[arg(long, value_name = "N", conflicts_with = "bitrate")]
     rate: Option<f64>,
-    /// The same in bits of payload per second, as iperf3's -b; K, M, G are powers of 1000
-    #[arg(short = 'b', long, value_name = "BITS", value_parser = size::parse_bits)]
-    bandwidth: Option<u64>,
+    /// The same in bits of payload per second, as iperf3's -b, but for all flows together; K, M, G
+    /// are powers of 1000, 0 is as fast as they go
+    #[arg(short = 'b', long, value_name = "BITS", value_parser = size::parse_decimal,
+          visible_alias = "bandwidth")]
+    bitrate: Option<f64>,
 }
 
 impl PaceArgs {
+    /// The schedule of sends of so many bytes.
     pub(super) fn arrival(&self, length_bytes: u64) -> Option<Arrival> {
-        let datagrams = |bits| bits as f64 / (8.0 * length_bytes.max(1) as f64);
-        let rate_per_s = self.rate.or_else(|| self.bandwidth.map(datagrams))?;
+        let bits = self.bitrate.filter(|&bits| bits > 0.0);
+        let per_s = |bits: f64| bits / 8.0 / length_bytes.max(1) as f64;
         Some(Arrival {
-            rate_per_s,
+            rate_per_s: self.rate.or(bits.map(per_s))?,
             process: Process::Const,
             seed: 0,
         })

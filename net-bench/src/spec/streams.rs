@@ -1,4 +1,4 @@
-//! The options of the cases that send as much as goes through.
+//! The options of the cases that send as much as goes through, or as a schedule says.
 
 use super::options::{
     DirectionArgs, FlowArgs, LoadArgs, PaceArgs, PinArgs, ServerArgs, TcpArgs, UdpArgs,
@@ -39,8 +39,8 @@ impl DatagramArgs {
         let kind = Kind {
             engine,
             receive,
-            socket: self.socket.options(),
             arrival: self.pace.arrival(length_bytes),
+            socket: self.socket.options(),
             placement: self.pin.placement(),
             ..Kind::new(Transport::Udp, shape)
         };
@@ -114,6 +114,8 @@ pub struct StreamArgs {
     #[command(flatten)]
     flows: FlowArgs,
     #[command(flatten)]
+    pace: PaceArgs,
+    #[command(flatten)]
     socket: TcpArgs,
     /// How data is handed to the kernel
     #[arg(short = 'e', long, value_enum, default_value_t, help_heading = "Load")]
@@ -153,6 +155,7 @@ impl StreamArgs {
             } else {
                 self.receive
             },
+            arrival: self.pace.arrival(self.length),
             socket: self.socket.options(),
             placement: self.pin.placement(),
             ..Kind::new(Transport::Tcp, shape)

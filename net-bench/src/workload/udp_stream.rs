@@ -8,11 +8,10 @@
 
 use super::Shared;
 use super::pattern::{PROBE, Pattern};
-use super::schedule::Pace;
 use super::sequence::{Datagrams, Sequence};
 use super::uring::datagrams::{ReceiveSlots, SendSlots};
 use crate::control::handshake::NAME;
-use crate::test::{Engine, MAX_DATAGRAM, Receive, Test};
+use crate::test::{Engine, MAX_DATAGRAM, Receive};
 use crate::transport::buffer::Buffer;
 use crate::transport::poller::{Interest, Poller};
 use crate::transport::socket::SocketFlow;
@@ -32,7 +31,7 @@ const END: u64 = 1 << 63;
 const MOST: u64 = 1 << 56;
 /// Most datagrams that one call sends or receives one by one. The kernel cuts no more than 64 out
 /// of one send before Linux 6.9.
-const BATCH: usize = 64;
+pub const BATCH: usize = 64;
 /// How many joined messages one call receives, each up to 64 KiB.
 const JOINED: usize = 8;
 /// How long to wait before the end is said, each time that it is: a receiver whose buffer is full
@@ -57,8 +56,6 @@ pub struct UdpSender {
     shared: Shared,
     length: usize,
     outlet: Outlet,
-    /// Absent where they go as fast as they can.
-    pace: Option<Pace>,
 }
 
 /// How many datagrams one call sends, and out of which memory.
@@ -135,14 +132,11 @@ impl UdpSender {
     /// For these flows of the test, with `length` bytes per datagram.
     #[must_use]
     pub fn new(
-        test: &Test,
         flows: Vec<(usize, SocketFlow)>,
         length: usize,
+        engine: Engine,
         shared: Shared,
     ) -> Self {
-        let first = flows.first().map_or(0, |(index, _)| *index);
-        let pace = |arrival| Pace::new(arrival, flows.len(), first, test.flows);
-        let pace = test.arrival.as_ref().map(pace);
         let lane = |(index, flow)| Lane {
             index,
             flow,
@@ -153,8 +147,7 @@ impl UdpSender {
             turn: 0,
             shared,
             length,
-            outlet: Outlet::new(test.engine, length),
-            pace,
+            outlet: Outlet::new(engine, length),
         }
     }
 
@@ -182,18 +175,10 @@ impl Workload for UdpSender {
             rec.finish();
             return Ok(Work::default());
         }
-        if let Some(pace) = &mut self.pace
-            && !pace.due()
-        {
-            return Ok(Work::default());
-        }
         let lane = &mut self.lanes[self.turn];
         // None taken is a signal, or a full queue of the device: the next step tries again.
         let ops = self.outlet.send(&lane.flow, lane.next, self.length)?;
         lane.next += ops;
-        if let Some(pace) = &mut self.pace {
-            pace.sent(ops);
-        }
         let length = self.length as u64;
         self.shared.note(lane.index, lane.next * length);
         self.turn = if self.turn + 1 == self.lanes.len() {
@@ -208,9 +193,6 @@ impl Workload for UdpSender {
     }
 
     fn drain(&mut self) -> anyhow::Result<Work> {
-        if let Some(pace) = &mut self.pace {
-            self.shared.report_schedule(pace.finish());
-        }
         if let Outlet::Ring(slots) = &mut self.outlet
             && let Some(ring) = slots.finish()
         {

@@ -45,6 +45,7 @@ fn side() -> Observed {
         },
         thread_cpus: Fact::Known(vec![0]),
         listener_cpus: Vec::new(),
+        pace: None,
         ring: None,
         cores: Fact::Known(vec![core(0), core(1)]),
         device: Fact::Known(DeviceSeen {
@@ -355,4 +356,28 @@ fn a_verdict_reads_as_a_sentence_and_comes_back_from_json() {
         serde_json::from_value::<Verdict>(json).expect("it comes back"),
         verdict
     );
+}
+
+#[test]
+fn a_schedule_that_was_reached_is_what_limits_and_its_spinning_is_not() {
+    let mut sender = side();
+    sender.threads.busiest_thread = 1.0;
+    sender.pace = Some(Pace {
+        bytes_per_s: 1e6,
+        kept: true,
+    });
+    let verdict = judge(["sender", "receiver"], &sender, &side(), 0.99e6);
+    assert_eq!(verdict.limited_by, Limit::Pacing, "{verdict}");
+    assert!(
+        verdict.evidence.contains("7.9 Mbit/s arrived of the 8.0"),
+        "{verdict}"
+    );
+    let verdict = judge(["sender", "receiver"], &sender, &side(), 0.5e6);
+    assert_ne!(verdict.limited_by, Limit::SenderCpu, "{verdict}");
+    sender.pace = Some(Pace {
+        bytes_per_s: 1e6,
+        kept: false,
+    });
+    let verdict = judge(["sender", "receiver"], &sender, &side(), 0.5e6);
+    assert_eq!(verdict.limited_by, Limit::SenderCpu, "{verdict}");
 }

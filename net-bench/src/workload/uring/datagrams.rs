@@ -6,7 +6,7 @@ use anyhow::Context;
 use bench_sys::ring::{ReceiveRing, Received, SendKind, SendRing};
 
 /// Most datagrams that one call sends, and that one step receives.
-const BATCH: usize = 64;
+pub const BATCH: usize = 64;
 
 /// Datagrams to send, several with one system call.
 ///

@@ -21,7 +21,8 @@ const MOST_SENDS: usize = 64;
 const BUNDLES: bool = true;
 
 /// How many sends go to the kernel together.
-fn depth(length: usize) -> usize {
+#[must_use]
+pub fn depth(length: usize) -> usize {
     (CHAIN_BYTES / length.max(1)).clamp(1, MOST_SENDS)
 }
 
