@@ -4,7 +4,7 @@ use crate::client::Finished;
 use crate::control::message::{Leg, Role};
 use crate::observe::report::retransmits;
 use crate::test::{Arrival, Direction, Test};
-use crate::workload::open_rr::Schedule;
+use crate::workload::schedule::Schedule;
 use anyhow::Context;
 use reports::measure::{
     Histogram, Totals, histogram_record, latency_metrics, percentile, rate_metrics,
@@ -290,7 +290,9 @@ fn paced(
         let names = (*prefix, "unsent_sends");
         let done = (sender.work.ops, achieved);
         metrics.extend(schedule_metrics(names, arrival, kept, done));
-        if achieved < 1.0 - SHORTFALL {
+        let observed = sender.observed.as_ref();
+        let pace = observed.and_then(|observed| observed.pace);
+        if pace.is_some_and(|pace| !pace.kept) {
             let evidence = format!(
                 "the kernel took {:.1} % of the offered {} sends per second: they waited for a CPU, \
                  or for room in the socket's buffer behind a link that carries less",
@@ -301,10 +303,6 @@ fn paced(
         }
     }
 }
-
-/// Share of a schedule by which a sender may fall short before it is said: a window's ends cut a
-/// batch off.
-const SHORTFALL: f64 = 0.01;
 
 /// Requests without a response, where that is possible.
 fn unanswered(requester: &Leg) -> Option<Metric> {

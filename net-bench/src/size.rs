@@ -1,24 +1,20 @@
-//! Sizes on the command line: bytes, or a number with K, M or G for powers of 1024, as in iperf3.
+//! Sizes and rates on the command line, as in iperf3: of bytes K, M and G are powers of 1024, of
+//! bits per second powers of 1000.
 
 /// Reads a size in bytes.
 ///
 /// # Errors
 /// What a size looks like.
 pub fn parse(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
-        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
-        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
     let fault =
         || "a size is a whole number of bytes, or one with K, M or G (1K = 1024)".to_owned();
+    let (digits, power) = split(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(fault());
     }
     let number: u64 = digits.parse().map_err(|_| fault())?;
     number
-        .checked_mul(1 << shift)
+        .checked_mul(1024_u64.pow(power))
         .ok_or_else(|| format!("{text} is more bytes than a 64-bit number holds"))
 }
 
@@ -28,12 +24,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
 /// # Errors
 /// What a rate looks like.
 pub fn parse_decimal(text: &str) -> Result<f64, String> {
-    let (digits, factor) = match text.as_bytes().last() {
-        Some(b'k' | b'K') => (&text[..text.len() - 1], 1e3),
-        Some(b'm' | b'M') => (&text[..text.len() - 1], 1e6),
-        Some(b'g' | b'G') => (&text[..text.len() - 1], 1e9),
-        _ => (text, 1.0),
-    };
+    let (digits, power) = split(text);
     let plain = |byte: u8| byte.is_ascii_digit() || byte == b'.';
     let number = digits
         .bytes()
@@ -42,8 +33,19 @@ pub fn parse_decimal(text: &str) -> Result<f64, String> {
     let fault = "a rate is a number, or one with K, M or G (1K = 1000)";
     number
         .flatten()
-        .map(|number| number * factor)
+        .map(|number| number * 1000_f64.powi(power as i32))
         .ok_or_else(|| fault.to_owned())
+}
+
+/// A number and the power that its suffix stands for.
+fn split(text: &str) -> (&str, u32) {
+    let power = match text.as_bytes().last() {
+        Some(b'k' | b'K') => 1,
+        Some(b'm' | b'M') => 2,
+        Some(b'g' | b'G') => 3,
+        _ => return (text, 0),
+    };
+    (&text[..text.len() - 1], power)
 }
 
 #[cfg(test)]

@@ -296,7 +296,7 @@ impl Test {
             }
             (Engine::Uring | Engine::UringZerocopy, Shape::Stream { length_bytes, .. }) => {
                 match self.transport {
-                    Transport::Udp => uring::datagrams::BATCH as u64,
+                    Transport::Udp => BATCH as u64,
                     _ => uring::stream::depth(*length_bytes as usize) as u64,
                 }
             }

@@ -17,14 +17,15 @@ pub mod outlet;
 pub mod pace;
 pub mod pattern;
 pub mod rr;
+pub mod schedule;
 pub mod sequence;
 pub mod stream;
 pub mod udp_rr;
 pub mod udp_stream;
 pub mod uring;
 
-use open_rr::Schedule;
 use outlet::ZeroCopy;
+use schedule::Schedule;
 use sequence::Datagrams;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

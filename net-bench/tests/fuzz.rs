@@ -15,8 +15,8 @@ use net_bench::test::{
     Arrival, Direction, Engine, Process, Receive, Shape, SocketOptions, Test, Transport,
 };
 use net_bench::transport::rendezvous::{DataAddress, flow_of, preamble};
-use net_bench::workload::open_rr::Schedule;
 use net_bench::workload::outlet::ZeroCopy;
+use net_bench::workload::schedule::Schedule;
 use net_bench::workload::sequence::Datagrams;
 use reports::model::{Fact, Work};
 use std::io::{Read, Write};

@@ -356,22 +356,19 @@ fn details(pairs: &[Pair<'_>], measurement: &mut Measurement, observed: &mut Map
 
 /// A side's observation without its counters, which have a place of their own in the report.
 fn side(observed: &Observed, cpu_s_per_million_packets: Fact<f64>) -> Value {
-    let mut side = json!({
+    json!({
         "elapsed_s": observed.elapsed_s,
         "threads": observed.threads,
         "thread_cpus": observed.thread_cpus,
         "listener_cpus": observed.listener_cpus,
         "pace": observed.pace,
+        "ring": observed.ring,
         "cpu_s_per_million_packets": cpu_s_per_million_packets,
         "cores": observed.cores,
         "busy_cores": observed.cores.clone().map(|cores| busy_cores(&cores)),
         "device": observed.device,
         "flows": observed.flows,
-    });
-    if let Some(ring) = &observed.ring {
-        side["ring"] = json!(ring);
-    }
-    side
+    })
 }
 
 /// How many cores' worth of time were spent; `null` in windows too short to tell.

@@ -184,9 +184,11 @@ impl Sides<'_> {
         })
     }
 
-    /// A rate that the user asked for and the stream reached, by schedule or by the kernel's pacing.
+    /// A rate that the user asked for and the stream reached, by a schedule that was kept or by the
+    /// kernel's pacing.
     fn pacing(&self) -> Option<String> {
         if let Some(pace) = self.sender.pace
+            && pace.kept
             && self.goodput_bytes_per_s >= NEAR_RATE * pace.bytes_per_s
         {
             return Some(format!(

@@ -20,7 +20,8 @@ pub struct LoadArgs {
     /// Length of the measured window in seconds
     #[arg(short = 't', long, value_name = "SECONDS", default_value_t = 10.0)]
     pub(super) time: f64,
-    /// Stop after N operations of each thread, instead of after --time [default: no bound]
+    /// Stop after N operations of each thread, instead of after --time; an engine that sends several
+    /// with one call ends with a whole call [default: no bound]
     #[arg(short = 'n', long, value_name = "N", conflicts_with = "time")]
     pub(super) operations: Option<u64>,
     /// Warm-up in seconds, not measured [default: 1, or 0 with --operations]

@@ -125,7 +125,8 @@ const CODE_COPIED: u8 = 1;
 /// After how many sends the kernel's messages about them are read.
 const REAP_EVERY: u64 = 32;
 
-/// How long the last sends may take to be completed.
+/// For how long no send may be completed, of those that are outstanding at the end. What was lost on
+/// the way is sent again after time-outs that double, so the last one may come late.
 pub(super) const LAST_COMPLETIONS: Duration = Duration::from_secs(5);
 
 /// Sends from memory that the card reads itself (MSG_ZEROCOPY).
@@ -238,9 +239,12 @@ impl Outlet for Uncopied {
     }
 
     fn finish(&mut self, flow: &SocketFlow) -> anyhow::Result<Told> {
-        let begun = Instant::now();
-        while self.tally.completed < self.tally.sends && begun.elapsed() < LAST_COMPLETIONS {
+        let (mut seen, mut since) = (self.tally.completed, Instant::now());
+        while self.tally.completed < self.tally.sends && since.elapsed() < LAST_COMPLETIONS {
             self.wait(flow)?;
+            if self.tally.completed > seen {
+                (seen, since) = (self.tally.completed, Instant::now());
+            }
         }
         anyhow::ensure!(
             self.tally.completed == self.tally.sends,

@@ -6,7 +6,7 @@
 //! leaves when its first datagram is to.
 
 use super::Shared;
-use super::open_rr::{SPIN, Schedule, Timetable};
+use super::schedule::{SPIN, Schedule, Timetable};
 use crate::test::Arrival;
 use reports::measure::{Clock, Recorder, Verified, Workload};
 use reports::model::Work;

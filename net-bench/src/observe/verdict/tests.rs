@@ -378,6 +378,8 @@ fn a_schedule_that_was_reached_is_what_limits_and_its_spinning_is_not() {
         bytes_per_s: 1e6,
         kept: false,
     });
-    let verdict = judge(["sender", "receiver"], &sender, &side(), 0.5e6);
-    assert_eq!(verdict.limited_by, Limit::SenderCpu, "{verdict}");
+    for goodput in [0.5e6, 0.95e6] {
+        let verdict = judge(["sender", "receiver"], &sender, &side(), goodput);
+        assert_eq!(verdict.limited_by, Limit::SenderCpu, "{verdict}");
+    }
 }

@@ -2,11 +2,9 @@
 
 use super::{PATIENCE, REARM, RingUse, UNPREPARED, buffers, refusal};
 use crate::transport::socket::SocketFlow;
+use crate::workload::udp_stream::BATCH;
 use anyhow::Context;
 use bench_sys::ring::{ReceiveRing, Received, SendKind, SendRing};
-
-/// Most datagrams that one call sends, and that one step receives.
-pub const BATCH: usize = 64;
 
 /// Datagrams to send, several with one system call.
 ///

@@ -97,13 +97,16 @@ impl Outlet for Sending {
 
     fn finish(&mut self, flow: &SocketFlow) -> anyhow::Result<Told> {
         let mut ring = self.ring.take().context(UNPREPARED)?;
-        let begun = Instant::now();
+        let (mut seen, mut since) = (ring.usage().completed, Instant::now());
         while !ring
             .release(PATIENCE)
             .context("cannot wait for completions of sends")?
         {
+            if ring.usage().completed > seen {
+                (seen, since) = (ring.usage().completed, Instant::now());
+            }
             anyhow::ensure!(
-                begun.elapsed() < LAST_COMPLETIONS,
+                since.elapsed() < LAST_COMPLETIONS,
                 "the kernel completed {} of {} sends to {}",
                 ring.usage().completed,
                 ring.usage().sends,
