@@ -1,30 +1,22 @@
 //! One side's part in a test: which roles it plays, on which flows, and what came of it. Client
 //! and server run the same code here, through the same harness.
 
+mod work;
+
 use crate::control::message::{Leg, Role};
 use crate::observe::{Observed, Pace, Watch};
 use crate::place::pin::{Pin, PinError, Pinned};
-use crate::test::{Direction, Engine, MAX_INTERVALS, Receive, Shape, Test, Transport};
+use crate::test::{Direction, MAX_INTERVALS, Shape, Test, Transport};
 use crate::transport::connections::{Connections, Door};
 use crate::transport::socket::SocketFlow;
 use crate::workload::crr::{Acceptor, Caller};
-use crate::workload::incast::Gatherer;
-use crate::workload::inlet;
-use crate::workload::many_rr::{ManyRequester, ManyResponder};
-use crate::workload::many_stream::{ManyReceiver, ManySender};
-use crate::workload::open_rr::OpenRequester;
-use crate::workload::outlet::{self, ZeroCopy};
+use crate::workload::outlet::ZeroCopy;
 use crate::workload::pace::Paced;
-use crate::workload::rr::{Requester, Responder, Sizes};
+use crate::workload::rr::Sizes;
 use crate::workload::schedule::Schedule;
 use crate::workload::sequence::Datagrams;
-use crate::workload::stream::{Receiver, Sender};
-use crate::workload::udp_rr::{UdpRequester, UdpResponder};
-use crate::workload::udp_stream::{UdpReceiver, UdpSender};
-use crate::workload::uring;
 use crate::workload::{Findings, Shared, Vitals};
 use anyhow::Context;
-use bench_sys::ring::SendKind;
 use reports::measure::{self, Limit, Observer, Plan, Silent, Totals, Workload};
 use reports::model::{Fact, Flag, Severity, Validity};
 use std::os::fd::AsFd;
@@ -367,7 +359,7 @@ impl Stage<'_> {
         let own = own.skip(thread).step_by(self.cast.threads).collect();
         let length = self.length();
         self.paced(own, |own| {
-            workload(test, role, own, sizes, length, &self.shared)
+            work::workload(test, role, own, sizes, length, &self.shared)
         })
     }
 
@@ -451,121 +443,6 @@ pub fn plan(test: &Test, role: Role, threads: usize) -> Plan {
     }
 }
 
-fn workload(
-    test: &Test,
-    role: Role,
-    mut flows: Vec<(usize, SocketFlow)>,
-    sizes: Sizes,
-    length: usize,
-    shared: &Shared,
-) -> anyhow::Result<Box<dyn Workload>> {
-    let shared = shared.clone();
-    if test.busy_poll && matches!(role, Role::Request | Role::Respond) {
-        let polling = |(index, flow): (usize, SocketFlow)| (index, flow.with_busy_poll(true));
-        flows = flows.into_iter().map(polling).collect();
-    }
-    if role == Role::Send {
-        let sending = |(index, flow): (usize, SocketFlow)| (index, flow.with_engine(test.engine));
-        flows = flows.into_iter().map(sending).collect();
-    }
-    if let (Role::Request, Shape::Incast { .. }) = (role, &test.shape) {
-        return Ok(Box::new(Gatherer::new(flows, sizes, shared)));
-    }
-    if let (Role::Request, Some(arrival)) = (role, &test.arrival) {
-        let requester = OpenRequester::new(test, arrival, flows, sizes, shared);
-        return Ok(Box::new(requester));
-    }
-    if test.transport == Transport::Udp {
-        return Ok(match role {
-            Role::Request => Box::new(UdpRequester::new(flows, sizes, test.busy_poll, shared)),
-            Role::Respond => Box::new(UdpResponder::new(flows, sizes, test.busy_poll, shared)),
-            Role::Send => Box::new(UdpSender::new(flows, length, test.engine, shared)),
-            Role::Receive => Box::new(UdpReceiver::new(flows, length, test.receive, shared)),
-        });
-    }
-    if flows.len() == 1 {
-        let (index, flow) = flows.remove(0);
-        return match role {
-            Role::Request => Ok(Box::new(Requester::new(flow, index, sizes, shared))),
-            Role::Respond => Ok(Box::new(Responder::new(flow, index, sizes, shared))),
-            Role::Send => sender(test.engine, flow, index, length, shared),
-            Role::Receive => receiver(test.receive, flow, index, length, shared),
-        };
-    }
-    Ok(match role {
-        Role::Request => Box::new(ManyRequester::new(flows, sizes, test.busy_poll, shared)),
-        Role::Respond => Box::new(ManyResponder::new(flows, sizes, test.busy_poll, shared)),
-        Role::Send => Box::new(ManySender::new(flows, length, shared)),
-        Role::Receive => Box::new(ManyReceiver::new(flows, length, shared)),
-    })
-}
-
-/// The sender of one flow of a stream.
-fn sender(
-    engine: Engine,
-    flow: SocketFlow,
-    index: usize,
-    length: usize,
-    shared: Shared,
-) -> anyhow::Result<Box<dyn Workload>> {
-    Ok(match engine {
-        Engine::Zerocopy => {
-            let outlet = outlet::Uncopied::new(length);
-            Box::new(Sender::new(flow, index, length, outlet, shared))
-        }
-        Engine::Sendfile => {
-            let outlet = outlet::FromFile::new(length)?;
-            Box::new(Sender::new(flow, index, length, outlet, shared))
-        }
-        Engine::Splice => {
-            let outlet = outlet::Spliced::new(length)?;
-            Box::new(Sender::new(flow, index, length, outlet, shared))
-        }
-        Engine::Uring | Engine::UringZerocopy => {
-            let kind = match engine {
-                Engine::UringZerocopy => SendKind::Uncopied,
-                _ => SendKind::Copied,
-            };
-            let outlet = uring::stream::Sending::new(length, kind);
-            Box::new(Sender::new(flow, index, length, outlet, shared))
-        }
-        // What sends datagrams never comes here.
-        Engine::Plain | Engine::More | Engine::Mmsg | Engine::Gso => {
-            let outlet = outlet::Copied::new(length);
-            Box::new(Sender::new(flow, index, length, outlet, shared))
-        }
-    })
-}
-
-/// The receiver of one flow of a stream.
-fn receiver(
-    receive: Receive,
-    flow: SocketFlow,
-    index: usize,
-    length: usize,
-    shared: Shared,
-) -> anyhow::Result<Box<dyn Workload>> {
-    Ok(match receive {
-        Receive::Discard => {
-            let inlet = inlet::Discarded::new(length);
-            Box::new(Receiver::new(flow, index, inlet, shared))
-        }
-        Receive::Splice => {
-            let inlet = inlet::Spliced::new(length)?;
-            Box::new(Receiver::new(flow, index, inlet, shared))
-        }
-        Receive::Uring => {
-            let inlet = uring::stream::Receiving::new(length);
-            Box::new(Receiver::new(flow, index, inlet, shared))
-        }
-        // What receives datagrams never comes here.
-        Receive::Plain | Receive::Mmsg | Receive::Gro => {
-            let inlet = inlet::Copied::new(length);
-            Box::new(Receiver::new(flow, index, inlet, shared))
-        }
-    })
-}
-
 impl Part {
     /// The part as it travels to the other side and as metrics are made of it.
     #[must_use]
@@ -610,25 +487,14 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test::SocketOptions;
+    use crate::test::example;
 
     fn test(shape: Shape) -> Test {
         Test {
-            transport: Transport::Tcp,
-            engine: Engine::Plain,
-            receive: Receive::Plain,
-            busy_poll: false,
-            socket: SocketOptions::default(),
-            arrival: None,
-            placement: Default::default(),
             shape,
             flows: 3,
             threads: 1,
-            duration_s: 1.0,
-            operations: None,
-            omit_s: 0.0,
-            interval_s: 1.0,
-            timeout_s: 10.0,
+            ..example()
         }
     }
 

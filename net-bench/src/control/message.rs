@@ -178,30 +178,7 @@ impl Leg {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test::{Engine, Receive, Shape, SocketOptions, Transport};
-
-    fn test() -> Test {
-        Test {
-            transport: Transport::Tcp,
-            shape: Shape::RequestResponse {
-                request_bytes: 1,
-                response_bytes: 1,
-            },
-            engine: Engine::Plain,
-            receive: Receive::Plain,
-            busy_poll: false,
-            socket: SocketOptions::default(),
-            arrival: None,
-            placement: Default::default(),
-            flows: 2,
-            threads: 2,
-            duration_s: 1.0,
-            operations: None,
-            omit_s: 0.0,
-            interval_s: 1.0,
-            timeout_s: 10.0,
-        }
-    }
+    use crate::test::example;
 
     #[test]
     fn numbers_that_no_measurement_gives_are_refused() {
@@ -239,10 +216,11 @@ mod tests {
 
     #[test]
     fn messages_of_other_shapes_are_not_messages() {
-        let text = serde_json::to_string(&Request::Test(Box::new(test()))).expect("it serialises");
+        let text =
+            serde_json::to_string(&Request::Test(Box::new(example()))).expect("it serialises");
         assert_eq!(
             serde_json::from_str::<Request>(&text).expect("it comes back"),
-            Request::Test(Box::new(test()))
+            Request::Test(Box::new(example()))
         );
         let extra = text.replacen("{\"test\":{", "{\"test\":{\"sudo\":true,", 1);
         for bad in [

@@ -2,9 +2,10 @@
 
 use super::fixtures::{host_of, instance_types, streams, with_disk};
 use super::*;
+use crate::compare::Verdict;
 use crate::fixtures::measurement_mut;
 use crate::host::{BlockKind, Host};
-use crate::model::{Benchmark, Outcome, Session, Unit};
+use crate::model::{Benchmark, Direction, Fact, Outcome, Session, Unit};
 use serde_json::{Map, json};
 
 fn by(field: &str) -> Options {
