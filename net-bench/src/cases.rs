@@ -129,7 +129,9 @@ pub const CASES: &[Row] = &[
                 seconds are those of each side's threads in its window, user and kernel. With \
                 --bitrate or --rate each send waits until it is due: offered_per_s sends, of which \
                 the kernel took achieved_ratio; one that was late is made up for, and the sender \
-                spins before it is due, so that its CPU seconds are no cost of sending. An \
+                spins before it is due, so that its CPU seconds are no cost of sending. With \
+                --busy-poll both sides ask in place of sleeping, which no peer's streams do: that is \
+                what the way carries when nobody has to be woken, at two whole CPUs per flow. An \
                 operation is one read. One flow per thread uses blocking calls, \
                 several use epoll.",
             probe: probe_tcp,
@@ -179,12 +181,16 @@ pub const CASES: &[Row] = &[
         entry: Entry {
             name: "under_load",
             summary: "Round trips beside bulk streams: idle, loaded, and the difference",
-            definition: "First a flow of tcp_rr alone (idle_round_trip_ns), for --time; then the \
-                same flow beside --flows streams of tcp_stream (loaded_round_trip_ns). \
+            definition: "First a flow of tcp_rr, or udp_rr with --probe udp, alone \
+                (idle_round_trip_ns), for --time; then the same beside --flows streams of \
+                tcp_stream, or udp_stream with --load udp (loaded_round_trip_ns). \
                 added_round_trip_ns is the difference of the percentiles: the queue that the \
-                streams build. Percentiles, rates and CPU of the probe are of the loaded part. \
-                With --rate the probe keeps a schedule in both. sockperf's under-load loads the \
-                way with its own messages instead; half_round_trip_ns is in its terms.",
+                streams build. TCP's congestion control lets the queue at a bottleneck rise and \
+                fall; datagrams keep it full, at the price of lost requests: those have no \
+                latency, and unanswered_requests counts them. Percentiles, rates and CPU of the \
+                probe are of the loaded part. With --rate the probe keeps a schedule in both. \
+                sockperf's under-load loads the way with its own messages instead; \
+                half_round_trip_ns is in its terms.",
             probe: probe_tcp,
             run: run_under_load,
         },
@@ -296,29 +302,18 @@ fn run_incast(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measuremen
 
 /// The probe alone, then the probe beside the streams.
 fn run_under_load(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
-    let Shape::UnderLoad {
-        request_bytes,
-        response_bytes,
-        direction,
-        ..
-    } = spec.test.shape
-    else {
+    let Shape::UnderLoad { direction, .. } = spec.test.shape else {
         anyhow::bail!("the case takes a probe and streams");
     };
-    let idle = Test {
-        shape: Shape::RequestResponse {
-            request_bytes,
-            response_bytes,
-        },
-        flows: 1,
-        threads: 1,
-        ..spec.test.clone()
+    let parts = spec.test.parts();
+    let [probe, load] = parts.as_slice() else {
+        anyhow::bail!("a probe and its load are {} tests", parts.len());
     };
-    let finished = run_with_server(spec, &[idle, spec.test.clone()], observer)?;
+    let finished = run_with_server(spec, &[probe.clone(), spec.test.clone()], observer)?;
     let [idle, loaded] = finished.as_slice() else {
         anyhow::bail!("two tests gave {} results", finished.len());
     };
-    let measurement = metrics::under_load(&spec.test, idle, loaded, direction)?;
+    let measurement = metrics::under_load((probe, load), idle, loaded, direction)?;
     Ok(with_observations(measurement, loaded))
 }
 

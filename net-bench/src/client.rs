@@ -1,7 +1,7 @@
 //! The client: it finds a server, or brings its own, agrees on a test, and does its own part.
 
 use crate::attend::{Patient, Turn, Watch, attend};
-use crate::control::message::{Leg, Reply, Request, Role};
+use crate::control::message::{Leg, Ready, Reply, Request, Role};
 use crate::control::{Channel, HANDSHAKE_TIMEOUT, Key, MESSAGE_TIMEOUT};
 use crate::server::{self, Limits, Server};
 use crate::side::{self, End, Part};
@@ -189,13 +189,7 @@ fn take_part(
         Reply::Ready(ready) => ready,
         other => return Err(unexpected(other)),
     };
-    let connections = rendezvous::connect(
-        test,
-        channel,
-        &ready.data,
-        &ready.token,
-        ready.steering.as_ref(),
-    )?;
+    let connections = connect_parts(test, channel, &ready)?;
     let seats = side::seats(test, End::Client, &connections)?;
     match channel.receive(RENDEZVOUS_TIMEOUT)? {
         Reply::Go => {}
@@ -230,6 +224,27 @@ fn take_part(
         queues: connections.queues,
         host: ready.host,
     })
+}
+
+/// All data connections, part by part of the test.
+fn connect_parts(test: &Test, channel: &mut Channel, ready: &Ready) -> anyhow::Result<Connections> {
+    let parts = test.parts();
+    anyhow::ensure!(
+        ready.data.len() == parts.len(),
+        "the server named {} data addresses for a test of {} parts",
+        ready.data.len(),
+        parts.len()
+    );
+    let mut connections = Connections::default();
+    for (part, data) in parts.iter().zip(&ready.data) {
+        let (token, steering) = (&ready.token, ready.steering.as_ref());
+        connections.add(rendezvous::connect(part, channel, data, token, steering)?);
+        match channel.receive(RENDEZVOUS_TIMEOUT)? {
+            Reply::Stand => {}
+            other => return Err(unexpected(other)),
+        }
+    }
+    Ok(connections)
 }
 
 /// The client's part, with an ear for the server: returns what the server said meanwhile.
@@ -306,7 +321,8 @@ fn unexpected(reply: Reply) -> anyhow::Error {
         }
         Reply::Failed { error } => format!("the server's part failed: {error}"),
         Reply::Ready(_) => "the server announced a second test".to_owned(),
-        Reply::Go => "the server started a second time".to_owned(),
+        Reply::Stand => "the server counted connections a second time".to_owned(),
+        Reply::Go => "the server started before its time or a second time".to_owned(),
         Reply::Stop => "the server was told to end".to_owned(),
         Reply::Ended | Reply::Done(_) => "the server ended before the test began".to_owned(),
     };
@@ -357,7 +373,7 @@ fn compare_bytes(test: &Test, parts: &[Part], legs: &[Leg]) -> anyhow::Result<()
             continue;
         }
         for (flow, (ours, theirs)) in part.flow_bytes.iter().zip(theirs).enumerate() {
-            let fits = match (test.transport, part.role) {
+            let fits = match (part.transport, part.role) {
                 (Transport::Udp, Role::Send | Role::Respond) => theirs <= ours,
                 (Transport::Udp, Role::Receive | Role::Request) => ours <= theirs,
                 (Transport::Tcp | Transport::Unix, _) => ours == theirs,

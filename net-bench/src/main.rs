@@ -56,9 +56,9 @@ fn command() -> Command {
 /// Runs one case and puts its report where the user asked.
 fn measure(row: &Row, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let spec = (row.spec)(matches)?;
-    let seed = match &spec.test.arrival {
-        Some(arrival) if spec.test.stream_arrival().is_none() => Fact::Known(arrival.seed),
-        _ => Fact::unavailable("nothing in the run depends on a seed"),
+    let seed = match spec.test.request_arrival() {
+        Some(arrival) => Fact::Known(arrival.seed),
+        None => Fact::unavailable("nothing in the run depends on a seed"),
     };
     let session = Session::begin(PROGRAM, seed)?;
     let progress = Progress::new(spec.show_intervals || Progress::visible());

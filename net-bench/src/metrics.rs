@@ -310,15 +310,15 @@ fn half_round_trips(latencies: &Histogram<u64>) -> impl Iterator<Item = Metric> 
 /// # Errors
 /// A side did not report its part.
 pub fn under_load(
-    test: &Test,
+    (probe, load): (&Test, &Test),
     idle: &Finished,
     loaded: &Finished,
     direction: Direction,
 ) -> anyhow::Result<Measurement> {
     let (before, after) = ("idle_round_trip_ns", "loaded_round_trip_ns");
-    let idle = request_response(test, idle, before)?;
-    let bulk = stream(test, loaded, direction)?;
-    let mut measurement = request_response(test, loaded, after)?;
+    let idle = request_response(probe, idle, before)?;
+    let bulk = stream(load, loaded, direction)?;
+    let mut measurement = request_response(probe, loaded, after)?;
     let of_idle = idle.metrics.iter().filter(|metric| metric.name == before);
     let added: Vec<Metric> = of_idle
         .clone()

@@ -40,8 +40,8 @@ pub struct ServeArgs {
     /// Longest test in seconds, warm-up included; longer ones are refused or cut off
     #[arg(long, value_name = "SECONDS")]
     max_time: Option<f64>,
-    /// Most bytes per second of a test: only tests are taken that pace themselves to it with
-    /// --fq-rate; K, M, G are powers of 1024
+    /// Most payload bytes per second of a test, both ways together: only tests are taken that keep to
+    /// it by --fq-rate, --bitrate or --rate; K, M, G are powers of 1024
     #[arg(long, value_name = "RATE", value_parser = size::parse)]
     max_rate: Option<u64>,
     /// Most memory for the buffers of all tests together; K, M, G are powers of 1024

@@ -59,7 +59,7 @@ pub struct Limits {
     pub seconds: Option<f64>,
     /// Most buffer memory of all tests at the same time, in bytes.
     pub memory_bytes: Option<u64>,
-    /// Most bytes per second that a test is paced to, over all its flows.
+    /// Most payload bytes per second that a test keeps to, over all its flows.
     pub bytes_per_s: Option<u64>,
 }
 
@@ -83,21 +83,27 @@ impl Limits {
         let Some(most) = self.bytes_per_s else {
             return Ok(());
         };
-        anyhow::ensure!(
-            test.transport != Transport::Udp,
-            "this server takes paced tests only (--max-rate), and the kernel does not pace UDP by \
-             itself"
-        );
-        let each = most / u64::from(test.lanes());
-        let paced = test
-            .socket
-            .pacing_bytes_per_s
-            .is_some_and(|rate| rate <= each);
-        anyhow::ensure!(
-            paced || test.transport == Transport::Unix,
-            "this server takes tests of at most {most} bytes per second (--max-rate): ask for \
-             --fq-rate {each}, or less"
-        );
+        if test.transport == Transport::Unix {
+            return Ok(());
+        }
+        let kept = test.bytes_per_s();
+        let remedy = || match test.transport {
+            Transport::Tcp => format!("--fq-rate {}, or less", most / u64::from(test.lanes())),
+            _ => "--bitrate or --rate, so that payload bytes times their rate are less".to_owned(),
+        };
+        match kept {
+            Some(rate) if rate <= most as f64 => {}
+            Some(rate) => anyhow::bail!(
+                "this server takes tests of at most {most} bytes per second (--max-rate), and this \
+                 one is of {rate}: ask for {}",
+                remedy()
+            ),
+            None => anyhow::bail!(
+                "this server takes tests of at most {most} bytes per second (--max-rate), and \
+                 nothing holds this one to it: ask for {}",
+                remedy()
+            ),
+        }
         Ok(())
     }
 }
@@ -379,16 +385,24 @@ impl Server {
         self.options.limits.check(test)?;
         let _grant = self.grant(test)?;
         let steering = self.steering(channel, test)?;
-        let listener = Listener::bind(test, channel.local()?.ip(), self.options.data_ip)?;
+        let parts = test.parts();
+        let (control, apart) = (channel.local()?.ip(), self.options.data_ip);
+        let bind = |part| Listener::bind(part, control, apart);
+        let listeners: Vec<Listener> = parts.iter().map(bind).collect::<Result<_, _>>()?;
+        let address = |listener: &Listener| listener.address().clone();
         let mut token = [0; 16];
         getrandom::fill(&mut token).map_err(ControlError::Random)?;
         channel.send(&Reply::Ready(Box::new(Ready {
-            data: listener.address().clone(),
+            data: listeners.iter().map(address).collect(),
             token,
             host: self.options.host.clone(),
             steering,
         })))?;
-        let connections = rendezvous::gather(listener, test, &token, channel)?;
+        let mut connections = Connections::default();
+        for (part, listener) in parts.iter().zip(listeners) {
+            connections.add(rendezvous::gather(listener, part, &token, channel)?);
+            channel.send(&Reply::Stand)?;
+        }
         let seats = side::seats(test, End::Server, &connections)?;
         channel.send(&Reply::Go)?;
         self.run(channel, test, &connections, &seats)

@@ -20,6 +20,7 @@ use anyhow::Context;
 use reports::measure::{self, Limit, Observer, Plan, Silent, Totals, Workload};
 use reports::model::{Fact, Flag, Severity, Validity};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub enum End {
 pub struct Part {
     /// The role.
     pub role: Role,
+    /// What carried its data.
+    pub transport: Transport,
     /// What the harness measured.
     pub totals: Totals,
     observed: Box<Observed>,
@@ -57,71 +60,54 @@ pub struct Part {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cast {
     role: Role,
+    /// The part of the test in which it is played.
+    part: usize,
     first: usize,
     flows: usize,
     threads: usize,
 }
 
 /// What one end plays. The client's roles stand in the same order as the server's counterparts, on
-/// the same connections. What a client shows while it runs is the last of its roles.
-fn casts(test: &Test, end: End) -> Vec<Cast> {
-    match test.shape {
-        Shape::RequestResponse { .. } | Shape::ConnectRequestResponse { .. } => vec![Cast {
-            role: asking(end),
-            first: 0,
-            flows: test.flows as usize,
-            threads: test.threads as usize,
-        }],
-        // Who asks has all flows on one thread: it begins a round alone.
-        Shape::Incast { .. } => vec![Cast {
-            role: asking(end),
-            first: 0,
-            flows: test.flows as usize,
-            threads: match end {
-                End::Client => 1,
-                End::Server => test.threads as usize,
-            },
-        }],
-        Shape::Stream { direction, .. } => streams(test, end, direction, 0),
-        // The probe has the first connection.
-        Shape::UnderLoad { direction, .. } => {
-            let mut casts = streams(test, end, direction, 1);
-            casts.push(Cast {
-                role: asking(end),
-                first: 0,
-                flows: 1,
-                threads: 1,
-            });
-            casts
-        }
-    }
+/// the same connections. What a client shows while it runs is the last of its roles: that of the
+/// first part, a probe rather than what loads its way.
+fn casts(parts: &[Test], end: End) -> Vec<Cast> {
+    let mut first = 0;
+    let of_part = |(part, test): (usize, &Test)| {
+        let casts = casts_of(test, end, part, first);
+        first += test.connections() as usize;
+        casts
+    };
+    let mut casts: Vec<Vec<Cast>> = parts.iter().enumerate().map(of_part).collect();
+    casts.reverse();
+    casts.concat()
 }
 
-fn asking(end: End) -> Role {
-    match end {
-        End::Client => Role::Request,
-        End::Server => Role::Respond,
-    }
-}
-
-/// The streams of a test, from connection `first` on. The flows of the second direction follow those
-/// of the first.
-fn streams(test: &Test, end: End, direction: Direction, first: usize) -> Vec<Cast> {
+/// What one end plays in one part of a test, whose connections begin with `first`. The flows of a
+/// second direction follow those of the first.
+fn casts_of(test: &Test, end: End, part: usize, first: usize) -> Vec<Cast> {
     let flows = test.flows as usize;
     let cast = |role, first| Cast {
         role,
+        part,
         first,
         flows,
-        threads: test.threads as usize,
+        threads: match (&test.shape, end) {
+            // Who asks has all flows on one thread: it begins a round alone.
+            (Shape::Incast { .. }, End::Client) => 1,
+            _ => test.threads as usize,
+        },
     };
-    let (forward, reverse) = match end {
-        End::Client => (Role::Send, Role::Receive),
-        End::Server => (Role::Receive, Role::Send),
+    let (asking, forward, reverse) = match end {
+        End::Client => (Role::Request, Role::Send, Role::Receive),
+        End::Server => (Role::Respond, Role::Receive, Role::Send),
     };
-    match direction {
-        Direction::Forward => vec![cast(forward, first)],
-        Direction::Reverse => vec![cast(reverse, first)],
-        Direction::Bidirectional => vec![cast(forward, first), cast(reverse, first + flows)],
+    match test.shape {
+        Shape::Stream { direction, .. } => match direction {
+            Direction::Forward => vec![cast(forward, first)],
+            Direction::Reverse => vec![cast(reverse, first)],
+            Direction::Bidirectional => vec![cast(forward, first), cast(reverse, first + flows)],
+        },
+        _ => vec![cast(asking, first)],
     }
 }
 
@@ -141,7 +127,7 @@ pub fn seats(test: &Test, end: End, connections: &Connections) -> anyhow::Result
             (true, End::Client, Pin::RxQueue { .. }) => Ok(vec![None; test.threads as usize]),
             (true, _, _) => pin.place_at_door(test.threads as usize),
             (false, _, _) => {
-                let casts = casts(test, end);
+                let casts = casts(&test.parts(), end);
                 // A thread's first flow speaks for it.
                 let flows = casts.iter().flat_map(|cast| {
                     let own = connections.flows.iter().skip(cast.first);
@@ -172,7 +158,8 @@ pub fn run(
     observer: &dyn Observer,
 ) -> anyhow::Result<Vec<Part>> {
     let mut taken = 0;
-    let casts: Vec<(Cast, usize)> = casts(test, end)
+    let parts = test.parts();
+    let casts: Vec<(Cast, usize)> = casts(&parts, end)
         .into_iter()
         .map(|cast| {
             let first_seat = taken;
@@ -180,10 +167,12 @@ pub fn run(
             (cast, first_seat)
         })
         .collect();
+    let starts = |(cast, _): &&(Cast, usize)| starts_traffic(cast.role);
+    let starting = AtomicUsize::new(casts.iter().filter(starts).count());
     let failure: Mutex<Option<anyhow::Error>> = Mutex::new(None);
     let play = |(cast, first_seat): (Cast, usize), observer: &dyn Observer| {
         let stage = Stage {
-            test,
+            test: &parts[cast.part],
             cast,
             flows: connections
                 .flows
@@ -198,7 +187,9 @@ pub fn run(
         stage
             .play(observer)
             .inspect(|_| {
-                if starts_traffic(cast.role) {
+                // The side starts no more traffic when the last of those who do has ended.
+                let starts = starts_traffic(cast.role);
+                if starts && starting.fetch_sub(1, Ordering::Relaxed) == 1 {
                     vitals.end();
                 }
             })
@@ -276,6 +267,7 @@ impl Stage<'_> {
         };
         Ok(Part {
             role,
+            transport: test.transport,
             totals,
             observed,
             flow_bytes: self.shared.flow_bytes(),
@@ -312,15 +304,11 @@ impl Stage<'_> {
         })
     }
 
-    /// Bytes per send of the test's streams; 0 where there are none.
+    /// Bytes per send of a stream; 0 where there is none.
     fn length(&self) -> usize {
         match self.test.shape {
-            Shape::Stream { length_bytes, .. } | Shape::UnderLoad { length_bytes, .. } => {
-                length_bytes as usize
-            }
-            Shape::RequestResponse { .. }
-            | Shape::ConnectRequestResponse { .. }
-            | Shape::Incast { .. } => 0,
+            Shape::Stream { length_bytes, .. } => length_bytes as usize,
+            _ => 0,
         }
     }
 
@@ -487,7 +475,7 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test::example;
+    use crate::test::{Probe, example};
 
     fn test(shape: Shape) -> Test {
         Test {
@@ -519,19 +507,24 @@ mod tests {
                 direction,
             };
             let under_load = Shape::UnderLoad {
-                request_bytes: 1,
-                response_bytes: 1,
+                probe: Probe {
+                    transport: Transport::Udp,
+                    request_bytes: 1,
+                    response_bytes: 1,
+                    arrival: None,
+                },
                 length_bytes: 1,
                 direction,
             };
             for shape in [stream, under_load] {
                 let test = test(shape);
-                let (client, server) = (casts(&test, End::Client), casts(&test, End::Server));
+                let parts = test.parts();
+                let (client, server) = (casts(&parts, End::Client), casts(&parts, End::Server));
                 let flows: usize = client.iter().map(|cast| cast.flows).sum();
                 assert_eq!(flows, test.connections() as usize);
                 for (ours, theirs) in client.iter().zip(&server) {
                     assert_eq!((ours.first, ours.flows), (theirs.first, theirs.flows));
-                    assert_ne!(ours.role, theirs.role);
+                    assert_eq!(ours.role.counterpart(), theirs.role);
                 }
             }
         }

@@ -42,7 +42,8 @@ pub struct Test {
     pub busy_poll: bool,
     /// What its sockets are told.
     pub socket: SocketOptions,
-    /// When requests or a stream's sends go; absent where each follows the one before at once.
+    /// When requests or a stream's sends go; absent where each follows the one before at once. Under
+    /// load it is the streams'; the probe has its own.
     pub arrival: Option<Arrival>,
     /// Where the sides' threads run.
     pub placement: Placement,
@@ -75,7 +76,7 @@ pub enum Transport {
 }
 
 /// What moves over the flows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Shape {
     /// A request there, a response back, one outstanding per flow.
@@ -92,12 +93,11 @@ pub enum Shape {
         /// Payload bytes of a response.
         response_bytes: u64,
     },
-    /// Requests and responses on one flow, while streams keep the way busy.
+    /// Requests and responses on one flow, while streams keep the way busy. The rest of the test
+    /// says how the streams go.
     UnderLoad {
-        /// Payload bytes of a request.
-        request_bytes: u64,
-        /// Payload bytes of a response.
-        response_bytes: u64,
+        /// What asks.
+        probe: Probe,
         /// Bytes per send and most bytes per receive of the streams.
         length_bytes: u64,
         /// Who sends the streams.
@@ -117,6 +117,20 @@ pub enum Shape {
     },
 }
 
+/// Requests and responses beside streams, on a flow of their own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// What carries them.
+    pub transport: Transport,
+    /// Payload bytes of a request.
+    pub request_bytes: u64,
+    /// Payload bytes of a response.
+    pub response_bytes: u64,
+    /// When requests go; absent where each follows the response before.
+    pub arrival: Option<Arrival>,
+}
+
 /// When requests go, in an open loop, or the sends of a stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,6 +141,18 @@ pub struct Arrival {
     pub process: Process,
     /// What the random numbers begin with.
     pub seed: u64,
+}
+
+impl Arrival {
+    /// So many per second at equal distances.
+    #[must_use]
+    pub fn evenly(rate_per_s: f64) -> Self {
+        Self {
+            rate_per_s,
+            process: Process::Const,
+            seed: 0,
+        }
+    }
 }
 
 /// How the requests of an open loop are spread over time.
@@ -220,28 +246,125 @@ pub struct SocketOptions {
     pub device_poll_us: Option<u32>,
 }
 
+impl SocketOptions {
+    /// The options for flows of this transport, of a test that also has flows of the other: what only
+    /// TCP knows is meant for those that are TCP's.
+    fn beside(&self, transport: Transport, other: Transport) -> Self {
+        if transport == Transport::Tcp || other != Transport::Tcp {
+            return self.clone();
+        }
+        Self {
+            nagle: false,
+            congestion: None,
+            segment_bytes: None,
+            ..self.clone()
+        }
+    }
+}
+
 impl Test {
+    /// The tests of one shape each that the test consists of, side by side: under load the probe,
+    /// then the streams; of all others itself.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Self> {
+        let Shape::UnderLoad {
+            probe,
+            length_bytes,
+            direction,
+        } = &self.shape
+        else {
+            return vec![self.clone()];
+        };
+        let streams = Self {
+            shape: Shape::Stream {
+                length_bytes: *length_bytes,
+                direction: *direction,
+            },
+            socket: self.socket.beside(self.transport, probe.transport),
+            ..self.clone()
+        };
+        let probe = Self {
+            transport: probe.transport,
+            shape: Shape::RequestResponse {
+                request_bytes: probe.request_bytes,
+                response_bytes: probe.response_bytes,
+            },
+            engine: Engine::Plain,
+            receive: Receive::Plain,
+            socket: self.socket.beside(probe.transport, self.transport),
+            arrival: probe.arrival.clone(),
+            flows: 1,
+            threads: 1,
+            ..self.clone()
+        };
+        vec![probe, streams]
+    }
+
     /// How many connections the test needs.
     #[must_use]
     pub fn connections(&self) -> u32 {
-        let streams = |direction| match direction {
-            Direction::Bidirectional => self.flows * 2,
-            Direction::Forward | Direction::Reverse => self.flows,
-        };
         match self.shape {
             Shape::RequestResponse { .. } | Shape::Incast { .. } => self.flows,
-            Shape::Stream { direction, .. } => streams(direction),
-            Shape::UnderLoad { direction, .. } => 1 + streams(direction),
+            Shape::Stream {
+                direction: Direction::Bidirectional,
+                ..
+            } => self.flows * 2,
+            Shape::Stream { .. } => self.flows,
             Shape::ConnectRequestResponse { .. } => 0,
+            Shape::UnderLoad { .. } => self.parts().iter().map(Self::connections).sum(),
         }
     }
 
-    /// The schedule of the test's sends, where it is a stream and has one. Beside streams that load
-    /// the way a schedule is the probe's.
+    /// The schedule of the test's sends, where it is a stream and has one.
     #[must_use]
     pub fn stream_arrival(&self) -> Option<&Arrival> {
         let stream = matches!(self.shape, Shape::Stream { .. });
         self.arrival.as_ref().filter(|_| stream)
+    }
+
+    /// The schedule of the test's requests, where it has any and they have one.
+    #[must_use]
+    pub fn request_arrival(&self) -> Option<&Arrival> {
+        match &self.shape {
+            Shape::RequestResponse { .. } => self.arrival.as_ref(),
+            Shape::UnderLoad { probe, .. } => probe.arrival.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Payload bytes per second that the test keeps to in all its directions together, be it by the
+    /// kernel's pacing or by a schedule; `None` where nothing holds it.
+    #[must_use]
+    pub fn bytes_per_s(&self) -> Option<f64> {
+        let parts = self.parts();
+        if parts.len() > 1 {
+            return parts.iter().map(Self::bytes_per_s).sum();
+        }
+        let scheduled = self.arrival.as_ref().and_then(|arrival| match self.shape {
+            Shape::Stream {
+                length_bytes,
+                direction,
+            } => {
+                let directions = match direction {
+                    Direction::Bidirectional => 2.0,
+                    Direction::Forward | Direction::Reverse => 1.0,
+                };
+                Some(arrival.rate_per_s * length_bytes as f64 * directions)
+            }
+            Shape::RequestResponse {
+                request_bytes,
+                response_bytes,
+            } => Some(arrival.rate_per_s * (request_bytes + response_bytes) as f64),
+            _ => None,
+        });
+        // The kernel paces UDP only where a queueing discipline does it.
+        let by_kernel = self.socket.pacing_bytes_per_s;
+        let by_kernel = by_kernel.filter(|_| self.transport == Transport::Tcp);
+        let paced = by_kernel.map(|rate| rate as f64 * f64::from(self.lanes()));
+        match (scheduled, paced) {
+            (Some(scheduled), Some(paced)) => Some(scheduled.min(paced)),
+            (scheduled, paced) => scheduled.or(paced),
+        }
     }
 
     /// Most operations that one call sends.
@@ -271,7 +394,8 @@ impl Test {
     /// Whether a side has to be told over the control channel that the other starts no more.
     #[must_use]
     pub fn ends_by_word(&self) -> bool {
-        self.transport == Transport::Udp || self.has_door()
+        let datagrams = |part: &Self| part.transport == Transport::Udp;
+        self.has_door() || self.parts().iter().any(datagrams)
     }
 
     /// How many flows are counted one by one; connections that come and go count by thread.

@@ -463,6 +463,119 @@ fn a_probe_is_measured_without_and_beside_streams() {
 }
 
 #[test]
+fn a_probe_and_its_load_each_go_over_what_was_asked() {
+    let server = Server::start(&[]);
+    for (probe, load) in [("tcp", "udp"), ("udp", "tcp"), ("udp", "udp")] {
+        for direction in [&[][..], &["-R"], &["--bidir"]] {
+            let output = net_bench(&["under_load", "--probe", probe, "--load", load])
+                .args(["-t", "0.3", "-O", "0.1", "-P", "2", "-b", "80M"])
+                .args(["--congestion", "reno"])
+                .args(direction)
+                .args(["-c", "127.0.0.1", "-p", &server.port(), "--json"])
+                .output()
+                .unwrap();
+            if (probe, load) == ("udp", "udp") {
+                assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+                assert!(stderr(&output).contains("--congestion"));
+                continue;
+            }
+            assert_measured(&output);
+            let report = report(&output);
+            let params = &report.cases[0].benchmark.params;
+            assert_eq!(
+                (&params["probe"], &params["load"]),
+                (&probe.into(), &load.into())
+            );
+            let measured = measurement(&report);
+            let has = |name: &str| measured.metrics.iter().any(|metric| metric.name == name);
+            assert_eq!(has("unanswered_requests"), probe == "udp", "{probe} {load}");
+            let datagrams = [
+                "packets_per_s",
+                "forward_packets_per_s",
+                "reverse_packets_per_s",
+            ];
+            assert_eq!(datagrams.iter().any(|name| has(name)), load == "udp");
+            assert!(total(&output, "bandwidth_bytes_per_s") > 0.0);
+        }
+    }
+    let output = net_bench(&[
+        "under_load",
+        "--probe",
+        "udp",
+        "--load",
+        "udp",
+        "-e",
+        "mmsg",
+    ])
+    .args([
+        "--receive",
+        "mmsg",
+        "-t",
+        "0.3",
+        "-O",
+        "0.1",
+        "-P",
+        "2",
+        "-T",
+        "1",
+        "--json",
+    ])
+    .output()
+    .unwrap();
+    assert_measured(&output);
+    server.assert_serves();
+}
+
+#[test]
+fn streams_on_which_nobody_sleeps_carry_the_same_bytes() {
+    let server = Server::start(&[]);
+    let streams: [&[&str]; 8] = [
+        &["tcp_stream"],
+        &["tcp_stream", "-P", "3", "-T", "1", "-R"],
+        &["tcp_stream", "-e", "sendfile", "--receive", "discard"],
+        &[
+            "tcp_stream",
+            "-e",
+            "splice",
+            "--receive",
+            "splice",
+            "--bidir",
+        ],
+        &["tcp_stream", "-e", "zerocopy", "-l", "8K"],
+        &["udp_stream"],
+        &["pps", "-P", "2", "-T", "1"],
+        &["udp_stream", "-e", "gso", "--receive", "gro", "-R"],
+    ];
+    for stream in streams {
+        let output = net_bench(stream)
+            .args(["--busy-poll", "-t", "0.2", "-O", "0.05"])
+            .args(["-c", "127.0.0.1", "-p", &server.port(), "--json"])
+            .output()
+            .unwrap();
+        assert_measured(&output);
+        let report = report(&output);
+        let receiver = &measurement(&report).facts["observed"];
+        let receiver = receiver
+            .get("receiver")
+            .unwrap_or(&receiver["forward_receiver"]);
+        let calls = receiver["threads"]["system_calls"].as_u64();
+        assert!(calls.is_some_and(|calls| calls > 0), "{receiver}");
+    }
+    server.assert_serves();
+}
+
+#[test]
+fn system_calls_are_those_that_an_operation_takes() {
+    let output = run(&["tcp_rr", "-n", "1000", "--json"]);
+    assert_measured(&output);
+    let report = report(&output);
+    let observed = &measurement(&report).facts["observed"];
+    // A send and a receive each.
+    let client = &observed["client"]["threads"];
+    assert_eq!(client["system_calls"], 2000, "{client}");
+}
+
+#[test]
 fn a_server_for_one_test_ends_after_it() {
     let mut server = Server::start(&["--once"]);
     server.assert_serves();

@@ -124,10 +124,10 @@ fn replies() -> Vec<Reply> {
         zerocopy: Some(ZeroCopy::default()),
     };
     let ready = Ready {
-        data: DataAddress::Port {
+        data: vec![DataAddress::Port {
             ip: Some([127, 0, 0, 1].into()),
             port: 4000,
-        },
+        }],
         token: [3; 16],
         host: Some(reports::host::fingerprint()),
         steering: Some(

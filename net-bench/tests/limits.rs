@@ -44,8 +44,26 @@ fn a_test_must_be_paced_where_bandwidth_is_limited() {
             "{error}"
         );
     }
-    let error = failure(&client(&server, &["udp_stream", "-n", "10"]));
-    assert!(error.contains("pace UDP"), "{error}");
+    // Each way counts; so does a load, which goes beside its probe.
+    for case in [
+        &["udp_stream", "-n", "10"][..],
+        &["udp_stream", "-n", "10", "--bidir", "-b", "50M"],
+        &["udp_rr", "-n", "10"],
+        &["under_load", "--load", "udp", "-b", "20M", "-n", "10"],
+        &["under_load", "--load", "udp", "--rate", "20", "-n", "10"],
+    ] {
+        let error = failure(&client(&server, case));
+        assert!(error.contains("--max-rate"), "{error}");
+        let remedy = ["--fq-rate", "--bitrate"];
+        assert!(remedy.iter().any(|word| error.contains(word)), "{error}");
+    }
+    for case in [
+        &["udp_stream", "-t", "0.3", "-O", "0", "--bidir", "-b", "30M"][..],
+        &["tcp_stream", "-t", "0.3", "-O", "0", "-R", "-b", "60M"],
+    ] {
+        let output = client(&server, case);
+        assert!(output.status.success(), "{case:?}: {}", stderr(&output));
+    }
     let paced = [
         "tcp_stream",
         "-R",

@@ -228,10 +228,10 @@ fn queues_of_flows(control: &TcpListener, transport: Transport) -> Vec<u32> {
     let address = streams.local_addr().unwrap();
     let datagrams = UdpSocket::bind(address).unwrap();
     let ready = Ready {
-        data: DataAddress::Port {
+        data: vec![DataAddress::Port {
             ip: None,
             port: address.port(),
-        },
+        }],
         token: [7; 16],
         host: None,
         steering: Some(four_queues()),
@@ -284,7 +284,7 @@ fn flows_come_from_ports_that_lead_to_the_queues() {
         let mut channel = Channel::accept(control.accept().unwrap().0, &Key::EMPTY).unwrap();
         channel.receive::<Request>(Duration::from_secs(10)).unwrap();
         let ready = Ready {
-            data: DataAddress::Port { ip: None, port: 1 },
+            data: vec![DataAddress::Port { ip: None, port: 1 }],
             token: [7; 16],
             host: None,
             steering: Some(four_queues()),

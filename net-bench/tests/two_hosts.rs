@@ -164,6 +164,57 @@ fn a_rate_below_the_links_loses_nothing_and_one_above_it_fills_it() {
     });
 }
 
+/// Datagrams keep a token bucket's queue full, and whatever gets through it has waited for all of it:
+/// what the queue holds (its latency's worth and a burst) at the bucket's rate.
+#[test]
+fn a_request_waits_behind_a_full_queue_for_as_long_as_the_queue_takes() {
+    let Some(hosts) = two_hosts(1) else { return };
+    let shape = format!("tc qdisc add dev {VETH_A} root tbf rate 100mbit burst 16kb latency 20ms");
+    if let Err(reason) = hosts.a.try_sh(&shape) {
+        println!("SKIPPED a full queue: this kernel has no token bucket: {reason}");
+        return;
+    }
+    let truth_ns = 20e6 + 16.0 * 1024.0 * 8.0 / 100e6 * 1e9;
+    let load = [
+        "under_load",
+        "--load",
+        "udp",
+        "-b",
+        "150M",
+        "-l",
+        "1400",
+        "-t",
+        "2",
+        "-O",
+        "0.5",
+    ];
+    let probe = [
+        "--probe",
+        "udp",
+        "--rate",
+        "200",
+        "--request-size",
+        "64",
+        "--response-size",
+        "64",
+    ];
+    reaches(|| {
+        let output = run_between(&hosts, &[&load[..], &probe].concat());
+        let report = report(&output);
+        let measured = measurement(&report);
+        let median = |name| {
+            let metric = measured.metric(name, Aggregation::P50);
+            *metric.unwrap().value.known().unwrap()
+        };
+        let share = median("loaded_round_trip_ns") / truth_ns;
+        let idle = median("idle_round_trip_ns") / truth_ns;
+        (
+            (0.95..1.05).contains(&share) && idle < 0.05,
+            format!("loaded {share}, idle {idle} of what the queue takes"),
+        )
+    });
+}
+
 /// Whether one of a few runs reaches what arithmetic says.
 fn reaches(run: impl Fn() -> (bool, String)) {
     let mut shortfalls = Vec::new();

@@ -166,7 +166,7 @@ fn an_address_that_proves_nothing_is_sent_nothing() {
     let Reply::Ready(ready) = channel.receive(Duration::from_secs(5)).unwrap() else {
         panic!("not ready");
     };
-    let DataAddress::Port { port, .. } = ready.data else {
+    let Some(&DataAddress::Port { port, .. }) = ready.data.first() else {
         panic!("no port");
     };
     let victim = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -105,6 +105,20 @@ fn impossible_values_are_refused_by_name() {
         (&["incast", "-P", "1024", "-l", "8M"], &["buffers", "1G"]),
         (&["under_load", "-P", "0"], &["--flows 0"]),
         (&["under_load", "--rate", "0"], &["--rate 0"]),
+        (&["under_load", "--load", "sctp"], &["--load", "udp"]),
+        (
+            &["under_load", "--load", "udp", "-l", "64K"],
+            &["--length 65536", "65507"],
+        ),
+        (&["under_load", "-e", "gso"], &["--engine"]),
+        (
+            &["tcp_stream", "--busy-poll", "--receive", "uring"],
+            &["--busy-poll", "io_uring"],
+        ),
+        (
+            &["under_load", "--probe", "udp", "--rate", "10"],
+            &["--request-size 8"],
+        ),
         (&["udp_stream", "-l", "7"], &["--length 7", "8 bytes"]),
         (&["udp_stream", "-l", "65508"], &["--length 65508", "65507"]),
         (
@@ -144,7 +158,7 @@ fn impossible_values_are_refused_by_name() {
         (&["tcp_rr", "--response-size", "0"], &["--response-size 0"]),
         (
             &["tcp_rr", "-P", "1000", "--request-size", "64M"],
-            &["1000 buffers"],
+            &["67108865000 bytes"],
         ),
         (&["tcp_stream", "-R", "--bidir"], &["--reverse", "--bidir"]),
         (&["tcp_rr", "-p", "5280"], &["--connect"]),

@@ -1,7 +1,8 @@
 //! What client and server say to each other once they trust each other.
 //!
-//! The client sends a [`Request::Test`], and another when that is over, if it likes; the server answers [`Reply::Ready`] with the address and
-//! the token of the data connections, then [`Reply::Go`] when all of them stand, and at the end
+//! The client sends a [`Request::Test`], and another when that is over, if it likes; the server
+//! answers [`Reply::Ready`] with the addresses and the token of the data connections, then
+//! [`Reply::Stand`] when those of a part stand, [`Reply::Go`] when all do, and at the end
 //! [`Reply::Done`] with what it measured. Either may ask the other to stop in between. Over UDP
 //! each side says when it starts no more traffic ([`Request::Ended`], [`Reply::Ended`]). At any time
 //! the server may send [`Reply::Failed`] or [`Reply::Unavailable`], which is its last word.
@@ -36,6 +37,8 @@ pub enum Request {
 pub enum Reply {
     /// The data connections may come.
     Ready(Box<Ready>),
+    /// Those of one part of the test stand.
+    Stand,
     /// All of them stand, and the server's threads start.
     Go,
     /// Stop sending: the server was told to end. Its result follows.
@@ -60,8 +63,8 @@ pub enum Reply {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ready {
-    /// Where the data connections go.
-    pub data: DataAddress,
+    /// Where the data connections go, by part of the test.
+    pub data: Vec<DataAddress>,
     /// What each data connection must show first, so that no stranger takes part.
     pub token: Token,
     /// What the server's machine is like; absent where it is the client's own.

@@ -87,8 +87,14 @@ pub struct ThreadUse {
     pub system_s: f64,
     /// The largest share of its window that any of them was running.
     pub busiest_thread: f64,
+    /// How often one of them waited and gave the CPU away.
+    #[serde(default)]
+    pub voluntary_switches: u64,
     /// How often the scheduler took the CPU from one of them.
     pub involuntary_switches: u64,
+    /// System calls that they made.
+    #[serde(default)]
+    pub system_calls: u64,
 }
 
 impl ThreadUse {
@@ -105,7 +111,9 @@ impl ThreadUse {
             user_s: totals.cpu.user_s,
             system_s: totals.cpu.system_s,
             busiest_thread: shares.fold(0.0, f64::max),
+            voluntary_switches: totals.cpu.voluntary_switches,
             involuntary_switches: totals.cpu.involuntary_switches,
+            system_calls: totals.cpu.system_calls,
         }
     }
 

@@ -223,6 +223,7 @@ fn words(pairs: &[Pair<'_>], remote: bool, observed: &mut Map<String, Value>) {
         add(&named("limited_by"), Some(pair.verdict().to_string()));
         add(&named("tcp"), tcp(pair.observed[0]));
         add(&named("cpu"), Some(cpu(pair, remote)));
+        add(&named("system_calls"), calls(pair));
         add(&named("pinned"), pinned(pair));
         add(&named("queues"), queues(pair));
     }
@@ -283,6 +284,24 @@ fn cpu(pair: &Pair<'_>, remote: bool) -> String {
     };
     // Within one process both sides see the same cores, which are told once.
     format!("{}; {}", side(0, remote), side(1, true))
+}
+
+/// How much of the kernel an operation takes: calls of a side's threads, and how often they waited.
+fn calls(pair: &Pair<'_>) -> Option<String> {
+    let sides = pair.names.iter().zip(pair.legs).zip(pair.observed);
+    let told = sides.filter_map(|((name, leg), observed)| {
+        let per_op = |count: u64| count as f64 / leg.work.ops as f64;
+        let threads = &observed.threads;
+        (leg.work.ops > 0).then(|| {
+            format!(
+                "{name} {:.2} calls and {:.2} waits per operation",
+                per_op(threads.system_calls),
+                per_op(threads.voluntary_switches)
+            )
+        })
+    });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// Told of the sides whose threads have CPUs of their own.

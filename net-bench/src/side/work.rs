@@ -25,8 +25,8 @@ pub(super) fn workload(
     shared: &Shared,
 ) -> anyhow::Result<Box<dyn Workload>> {
     let shared = shared.clone();
-    if test.busy_poll && matches!(role, Role::Request | Role::Respond) {
-        let polling = |(index, flow): (usize, SocketFlow)| (index, flow.with_busy_poll(true));
+    if test.busy_poll {
+        let polling = |(index, flow): (usize, SocketFlow)| (index, flow.with_busy_poll());
         flows = flows.into_iter().map(polling).collect();
     }
     if role == Role::Send {
@@ -44,8 +44,8 @@ pub(super) fn workload(
         return Ok(match role {
             Role::Request => Box::new(UdpRequester::new(flows, sizes, test.busy_poll, shared)),
             Role::Respond => Box::new(UdpResponder::new(flows, sizes, test.busy_poll, shared)),
-            Role::Send => Box::new(UdpSender::new(flows, length, test.engine, shared)),
-            Role::Receive => Box::new(UdpReceiver::new(flows, length, test.receive, shared)),
+            Role::Send => Box::new(UdpSender::new(flows, length, test.engine, shared)?),
+            Role::Receive => Box::new(UdpReceiver::new(test, flows, length, shared)?),
         });
     }
     if flows.len() == 1 {
@@ -60,8 +60,8 @@ pub(super) fn workload(
     Ok(match role {
         Role::Request => Box::new(ManyRequester::new(flows, sizes, test.busy_poll, shared)),
         Role::Respond => Box::new(ManyResponder::new(flows, sizes, test.busy_poll, shared)),
-        Role::Send => Box::new(ManySender::new(flows, length, shared)),
-        Role::Receive => Box::new(ManyReceiver::new(flows, length, shared)),
+        Role::Send => Box::new(ManySender::new(test, flows, length, shared)?),
+        Role::Receive => Box::new(ManyReceiver::new(test, flows, length, shared)?),
     })
 }
 
@@ -75,7 +75,7 @@ fn sender(
 ) -> anyhow::Result<Box<dyn Workload>> {
     Ok(match engine {
         Engine::Zerocopy => {
-            let outlet = outlet::Uncopied::new(length);
+            let outlet = outlet::Uncopied::new(length)?;
             Box::new(Sender::new(flow, index, length, outlet, shared))
         }
         Engine::Sendfile => {
@@ -96,7 +96,7 @@ fn sender(
         }
         // What sends datagrams never comes here.
         Engine::Plain | Engine::More | Engine::Mmsg | Engine::Gso => {
-            let outlet = outlet::Copied::new(length);
+            let outlet = outlet::Copied::new(length)?;
             Box::new(Sender::new(flow, index, length, outlet, shared))
         }
     })
@@ -120,12 +120,12 @@ fn receiver(
             Box::new(Receiver::new(flow, index, inlet, shared))
         }
         Receive::Uring => {
-            let inlet = uring::stream::Receiving::new(length);
+            let inlet = uring::stream::Receiving::new(length)?;
             Box::new(Receiver::new(flow, index, inlet, shared))
         }
         // What receives datagrams never comes here.
         Receive::Plain | Receive::Mmsg | Receive::Gro => {
-            let inlet = inlet::Copied::new(length);
+            let inlet = inlet::Copied::new(length)?;
             Box::new(Receiver::new(flow, index, inlet, shared))
         }
     })

@@ -6,7 +6,7 @@ use crate::place::Placement;
 use crate::place::pin::Pin;
 use crate::place::ports::Queues;
 use crate::size;
-use crate::test::{Arrival, Direction, Process, Shape, SocketOptions};
+use crate::test::{Arrival, Direction, Engine, Process, Receive, Shape, SocketOptions};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -241,14 +241,33 @@ pub struct PaceArgs {
 impl PaceArgs {
     /// The schedule of sends of so many bytes.
     pub(super) fn arrival(&self, length_bytes: u64) -> Option<Arrival> {
-        let bits = self.bitrate.filter(|&bits| bits > 0.0);
-        let per_s = |bits: f64| bits / 8.0 / length_bytes.max(1) as f64;
-        Some(Arrival {
-            rate_per_s: self.rate.or(bits.map(per_s))?,
-            process: Process::Const,
-            seed: 0,
-        })
+        match self.rate {
+            Some(rate_per_s) => Some(Arrival::evenly(rate_per_s)),
+            None => at_bitrate(self.bitrate, length_bytes),
+        }
     }
+}
+
+/// The schedule of sends of so many bytes at so many bits of payload per second; 0 is none.
+pub(super) fn at_bitrate(bits: Option<f64>, length_bytes: u64) -> Option<Arrival> {
+    let bits = bits.filter(|&bits| bits > 0.0)?;
+    Some(Arrival::evenly(bits / 8.0 / length_bytes.max(1) as f64))
+}
+
+/// How streams are handed to the kernel and taken from it.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Load")]
+pub struct EngineArgs {
+    /// How data is handed to the kernel
+    #[arg(short = 'e', long, value_enum, default_value_t)]
+    pub(super) engine: Engine,
+    /// How data is taken from the kernel
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) receive: Receive,
+    /// Nobody sleeps: threads that wait for data, or for room to send, ask the kernel again and again;
+    /// each takes a CPU of its own
+    #[arg(long)]
+    pub(super) busy_poll: bool,
 }
 
 /// The sizes of request and response.

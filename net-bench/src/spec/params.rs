@@ -4,7 +4,7 @@ use super::Spec;
 use crate::client::Place;
 use crate::place::pin::Pin;
 use crate::place::ports::Queues;
-use crate::test::{Direction, Engine, Process, Receive, Shape, SocketOptions};
+use crate::test::{Direction, Engine, Process, Receive, Shape, SocketOptions, Test, Transport};
 use serde::{Serialize, Serializer};
 
 /// The report's parameters: what shapes the work, and nothing that does not.
@@ -87,10 +87,14 @@ enum ShapeParams {
         response_bytes: u64,
     },
     UnderLoad {
+        probe: Transport,
+        load: Transport,
         request_bytes: u64,
         response_bytes: u64,
         length_bytes: u64,
         direction: Direction,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        load_rate_per_s: Option<f64>,
     },
     Stream {
         length_bytes: u64,
@@ -101,14 +105,14 @@ enum ShapeParams {
     },
 }
 
-impl From<&Shape> for ShapeParams {
-    fn from(shape: &Shape) -> Self {
-        match *shape {
-            Shape::RequestResponse {
+impl From<&Test> for ShapeParams {
+    fn from(test: &Test) -> Self {
+        match &test.shape {
+            &Shape::RequestResponse {
                 request_bytes,
                 response_bytes,
             }
-            | Shape::ConnectRequestResponse {
+            | &Shape::ConnectRequestResponse {
                 request_bytes,
                 response_bytes,
             } => Self::Rr {
@@ -116,18 +120,20 @@ impl From<&Shape> for ShapeParams {
                 response_bytes,
             },
             Shape::UnderLoad {
-                request_bytes,
-                response_bytes,
+                probe,
                 length_bytes,
                 direction,
             } => Self::UnderLoad {
-                request_bytes,
-                response_bytes,
-                length_bytes,
-                direction,
+                probe: probe.transport,
+                load: test.transport,
+                request_bytes: probe.request_bytes,
+                response_bytes: probe.response_bytes,
+                length_bytes: *length_bytes,
+                direction: *direction,
+                load_rate_per_s: test.arrival.as_ref().map(|arrival| arrival.rate_per_s),
             },
-            Shape::Incast { length_bytes } => Self::Incast { length_bytes },
-            Shape::Stream {
+            &Shape::Incast { length_bytes } => Self::Incast { length_bytes },
+            &Shape::Stream {
                 length_bytes,
                 direction,
             } => Self::Stream {
@@ -142,15 +148,16 @@ impl Serialize for Spec {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let test = &self.test;
         let timed = test.operations.is_none();
-        let stream = matches!(test.shape, Shape::Stream { .. });
+        let stream = matches!(test.shape, Shape::Stream { .. } | Shape::UnderLoad { .. });
+        let arrival = test.request_arrival().or(test.stream_arrival());
         let params = Params {
-            shape: ShapeParams::from(&test.shape),
+            shape: ShapeParams::from(test),
             engine: stream.then_some(test.engine),
             receive: stream.then_some(test.receive),
             busy_poll: test.busy_poll,
             socket: SocketParams::from(&test.socket),
-            rate_per_s: test.arrival.as_ref().map(|arrival| arrival.rate_per_s),
-            arrival: test.arrival.as_ref().map(|arrival| arrival.process),
+            rate_per_s: arrival.map(|arrival| arrival.rate_per_s),
+            arrival: arrival.map(|arrival| arrival.process),
             pin: pinned(&test.placement.client),
             server_pin: pinned(&test.placement.server),
             queues: test.placement.queues.clone(),

@@ -1,13 +1,13 @@
 //! The options of the cases that ask and wait for an answer.
 
 use super::options::{
-    ArrivalArgs, BufferArgs, DirectionArgs, FlowArgs, LoadArgs, PinArgs, ServerArgs, SizeArgs,
-    TcpArgs, UdpArgs,
+    ArrivalArgs, BufferArgs, DirectionArgs, EngineArgs, FlowArgs, LoadArgs, PinArgs, ServerArgs,
+    SizeArgs, TcpArgs, UdpArgs, at_bitrate,
 };
 use super::{Kind, Spec};
 use crate::size;
-use crate::test::{MAX_SECONDS, Shape, SocketOptions, Transport};
-use clap::Args;
+use crate::test::{MAX_SECONDS, Probe, Shape, SocketOptions, Transport};
+use clap::{Args, ValueEnum};
 use reports::program::OutputArgs;
 
 /// Stands where nothing can time out.
@@ -189,6 +189,24 @@ impl CrrArgs {
     }
 }
 
+/// What carries a probe or its load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Carrier {
+    /// A TCP connection
+    Tcp,
+    /// Datagrams
+    Udp,
+}
+
+impl Carrier {
+    fn transport(self) -> Transport {
+        match self {
+            Self::Tcp => Transport::Tcp,
+            Self::Udp => Transport::Udp,
+        }
+    }
+}
+
 /// Options of `under_load`.
 #[derive(Debug, Clone, Args)]
 pub struct UnderLoadArgs {
@@ -196,6 +214,18 @@ pub struct UnderLoadArgs {
     server: ServerArgs,
     #[command(flatten)]
     load: LoadArgs,
+    /// What carries the requests and responses that are timed
+    #[arg(long = "probe", value_enum, value_name = "TRANSPORT", default_value_t = Carrier::Tcp,
+          help_heading = "Load")]
+    probe: Carrier,
+    #[command(flatten)]
+    arrival: ArrivalArgs,
+    #[command(flatten)]
+    sizes: SizeArgs,
+    /// What carries the streams that load the way
+    #[arg(long = "load", value_enum, value_name = "TRANSPORT", default_value_t = Carrier::Tcp,
+          help_heading = "Load")]
+    carrier: Carrier,
     /// Streams that load the way
     #[arg(
         short = 'P',
@@ -209,15 +239,19 @@ pub struct UnderLoadArgs {
     #[arg(short = 'T', long, value_name = "N", help_heading = "Load")]
     threads: Option<u32>,
     /// Bytes per send and most bytes per receive of the streams; K, M, G are powers of 1024
-    #[arg(short = 'l', long, value_name = "SIZE", default_value = "128K",
-          value_parser = size::parse, help_heading = "Load")]
-    length: u64,
+    /// [default: 128K, or 1448 with --load udp]
+    #[arg(short = 'l', long, value_name = "SIZE", value_parser = size::parse,
+          help_heading = "Load")]
+    length: Option<u64>,
+    /// Offer the streams' load at so many bits of payload per second, all of a direction together;
+    /// K, M, G are powers of 1000 [default: as fast as they go]
+    #[arg(short = 'b', long, value_name = "BITS", value_parser = size::parse_decimal,
+          help_heading = "Load")]
+    load_bitrate: Option<f64>,
+    #[command(flatten)]
+    engines: EngineArgs,
     #[command(flatten)]
     direction: DirectionArgs,
-    #[command(flatten)]
-    arrival: ArrivalArgs,
-    #[command(flatten)]
-    sizes: SizeArgs,
     #[command(flatten)]
     socket: TcpArgs,
     #[command(flatten)]
@@ -232,17 +266,29 @@ impl UnderLoadArgs {
     /// # Errors
     /// [`Usage`], which names the option at fault.
     pub fn spec(self) -> anyhow::Result<Spec> {
-        let shape = Shape::UnderLoad {
+        let length_bytes = self.length.unwrap_or(match self.carrier {
+            Carrier::Tcp => 128 << 10,
+            Carrier::Udp => 1448,
+        });
+        let probe = Probe {
+            transport: self.probe.transport(),
             request_bytes: self.sizes.request_size,
             response_bytes: self.sizes.response_size,
-            length_bytes: self.length,
+            arrival: self.arrival.arrival()?,
+        };
+        let shape = Shape::UnderLoad {
+            probe,
+            length_bytes,
             direction: self.direction.direction(),
         };
         let kind = Kind {
+            engine: self.engines.engine,
+            receive: self.engines.receive,
+            busy_poll: self.engines.busy_poll,
             socket: self.socket.options(),
-            arrival: self.arrival.arrival()?,
+            arrival: at_bitrate(self.load_bitrate, length_bytes),
             placement: self.pin.placement(),
-            ..Kind::new(Transport::Tcp, shape)
+            ..Kind::new(self.carrier.transport(), shape)
         };
         let flows = (self.flows, self.threads);
         kind.spec(&self.load, flows, self.server.place()?, self.output)

@@ -1,7 +1,7 @@
 //! The options of the cases that send as much as goes through, or as a schedule says.
 
 use super::options::{
-    DirectionArgs, FlowArgs, LoadArgs, PaceArgs, PinArgs, ServerArgs, TcpArgs, UdpArgs,
+    DirectionArgs, EngineArgs, FlowArgs, LoadArgs, PaceArgs, PinArgs, ServerArgs, TcpArgs, UdpArgs,
 };
 use super::{Kind, Spec};
 use crate::size;
@@ -31,14 +31,15 @@ struct DatagramArgs {
 }
 
 impl DatagramArgs {
-    fn spec(self, length_bytes: u64, engine: Engine, receive: Receive) -> anyhow::Result<Spec> {
+    fn spec(self, length_bytes: u64, engines: EngineArgs) -> anyhow::Result<Spec> {
         let shape = Shape::Stream {
             length_bytes,
             direction: self.direction.direction(),
         };
         let kind = Kind {
-            engine,
-            receive,
+            engine: engines.engine,
+            receive: engines.receive,
+            busy_poll: engines.busy_poll,
             arrival: self.pace.arrival(length_bytes),
             socket: self.socket.options(),
             placement: self.pin.placement(),
@@ -52,12 +53,8 @@ impl DatagramArgs {
 /// Options of `udp_stream`.
 #[derive(Debug, Clone, Args)]
 pub struct UdpStreamArgs {
-    /// How datagrams are handed to the kernel
-    #[arg(short = 'e', long, value_enum, default_value_t, help_heading = "Load")]
-    engine: Engine,
-    /// How datagrams are taken from the kernel
-    #[arg(long, value_enum, default_value_t, help_heading = "Load")]
-    receive: Receive,
+    #[command(flatten)]
+    engines: EngineArgs,
     /// Bytes of a datagram's payload; more than the path's MTU less 28 (IPv4) or 48 (IPv6) makes
     /// fragments
     #[arg(short = 'l', long, value_name = "SIZE", default_value = "1448",
@@ -73,7 +70,7 @@ impl UdpStreamArgs {
     /// # Errors
     /// [`Usage`], which names the option at fault.
     pub fn spec(self) -> anyhow::Result<Spec> {
-        self.stream.spec(self.length, self.engine, self.receive)
+        self.stream.spec(self.length, self.engines)
     }
 }
 
@@ -86,6 +83,10 @@ pub struct PpsArgs {
     /// How datagrams are taken from the kernel
     #[arg(long, value_enum, default_value_t = Receive::Mmsg, help_heading = "Load")]
     receive: Receive,
+    /// Nobody sleeps: threads that wait for data, or for room to send, ask the kernel again and again;
+    /// each takes a CPU of its own
+    #[arg(long, help_heading = "Load")]
+    busy_poll: bool,
     /// Bytes of a datagram's payload; 18 make the smallest Ethernet frame over IPv4
     #[arg(short = 'l', long, value_name = "SIZE", default_value = "18",
           value_parser = size::parse, help_heading = "Load")]
@@ -100,7 +101,12 @@ impl PpsArgs {
     /// # Errors
     /// [`Usage`], which names the option at fault.
     pub fn spec(self) -> anyhow::Result<Spec> {
-        self.stream.spec(self.length, self.engine, self.receive)
+        let engines = EngineArgs {
+            engine: self.engine,
+            receive: self.receive,
+            busy_poll: self.busy_poll,
+        };
+        self.stream.spec(self.length, engines)
     }
 }
 
@@ -117,12 +123,8 @@ pub struct StreamArgs {
     pace: PaceArgs,
     #[command(flatten)]
     socket: TcpArgs,
-    /// How data is handed to the kernel
-    #[arg(short = 'e', long, value_enum, default_value_t, help_heading = "Load")]
-    engine: Engine,
-    /// How data is taken from the kernel
-    #[arg(long, value_enum, default_value_t, help_heading = "Load")]
-    receive: Receive,
+    #[command(flatten)]
+    engines: EngineArgs,
     /// The same as --receive discard, in iperf3's words
     #[arg(long, conflicts_with = "receive", help_heading = "Load")]
     skip_rx_copy: bool,
@@ -149,12 +151,13 @@ impl StreamArgs {
             direction: self.direction.direction(),
         };
         let kind = Kind {
-            engine: self.engine,
+            engine: self.engines.engine,
             receive: if self.skip_rx_copy {
                 Receive::Discard
             } else {
-                self.receive
+                self.engines.receive
             },
+            busy_poll: self.engines.busy_poll,
             arrival: self.pace.arrival(self.length),
             socket: self.socket.options(),
             placement: self.pin.placement(),

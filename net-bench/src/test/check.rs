@@ -81,16 +81,29 @@ impl Test {
                 self.interval_s, self.duration_s
             ));
         }
+        let parts = self.parts();
+        if parts.len() > 1 && parts.iter().any(|part| part.transport == Transport::Unix) {
+            return Err(format!(
+                "{} has a probe and a load over TCP or UDP",
+                self.name()
+            ));
+        }
+        parts.iter().try_for_each(Self::check_part)?;
         self.check_memory()?;
+        self.check_placement()
+    }
+
+    /// Refuses what no part of a test may be, of one shape as it is.
+    fn check_part(&self) -> Result<(), String> {
+        self.buffers()?;
         self.check_engine()?;
         self.check_arrival()?;
-        self.check_placement()?;
         self.socket.check(self.transport)
     }
 
     fn check_engine(&self) -> Result<(), String> {
         let stream = match self.shape {
-            Shape::Stream { .. } | Shape::UnderLoad { .. } => Some(self.transport),
+            Shape::Stream { .. } => Some(self.transport),
             _ => None,
         };
         match (self.engine, stream) {
@@ -120,6 +133,13 @@ impl Test {
         }
         let ring = matches!(self.engine, Engine::Uring | Engine::UringZerocopy)
             || self.receive == Receive::Uring;
+        if ring && self.busy_poll {
+            return Err(
+                "--busy-poll: io_uring waits for its answers by itself; leave it out, or choose \
+                 another --engine and --receive"
+                    .to_owned(),
+            );
+        }
         let alone = !matches!(self.engine, Engine::Plain | Engine::More)
             || !matches!(self.receive, Receive::Plain);
         let alone = ring || (stream == Some(Transport::Tcp) && alone);
@@ -173,17 +193,14 @@ impl Test {
             Shape::RequestResponse {
                 request_bytes,
                 response_bytes,
-            }
-            | Shape::UnderLoad {
-                request_bytes,
-                response_bytes,
-                ..
             } => (request_bytes, response_bytes),
             Shape::Stream { .. } if arrival.process == Process::Const => return Ok(()),
             Shape::Stream { .. } => {
                 return Err("--arrival: streams are sent at equal distances only".to_owned());
             }
-            Shape::ConnectRequestResponse { .. } | Shape::Incast { .. } => {
+            Shape::ConnectRequestResponse { .. }
+            | Shape::Incast { .. }
+            | Shape::UnderLoad { .. } => {
                 return Err(
                     "--rate: only requests on standing flows and streams go by a schedule"
                         .to_owned(),
@@ -234,16 +251,19 @@ impl Test {
     /// The buffer memory that one side needs, in bytes; of a test that passes [`Test::check`].
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        self.buffers()
-            .map_or(0, |buffers| u64::from(buffers.count) * buffers.bytes)
+        let of_part = |part: &Self| {
+            let buffers = part.buffers();
+            buffers.map_or(0, |buffers| u64::from(buffers.count) * buffers.bytes)
+        };
+        self.parts().iter().map(of_part).sum()
     }
 
     fn check_memory(&self) -> Result<(), String> {
-        let Buffers { count, bytes } = self.buffers()?;
-        if u64::from(count) * bytes > MAX_MEMORY {
+        let bytes = self.memory_bytes();
+        if bytes > MAX_MEMORY {
             return Err(format!(
-                "{count} buffers of {bytes} bytes are more than the {MAX_MEMORY} bytes (1G) that \
-                 one side may use: choose fewer flows or threads, or shorter messages"
+                "its buffers take {bytes} bytes, more than the {MAX_MEMORY} (1G) that one side may \
+                 use: choose fewer flows or threads, or shorter messages"
             ));
         }
         Ok(())
@@ -257,7 +277,7 @@ impl Test {
         }
     }
 
-    /// What one side allocates, once each length is known to be possible.
+    /// What one side allocates for a part of a test, once each length is known to be possible.
     fn buffers(&self) -> Result<Buffers, String> {
         match self.shape {
             Shape::RequestResponse {
@@ -286,22 +306,8 @@ impl Test {
                     bytes: request_bytes + response_bytes,
                 })
             }
-            Shape::UnderLoad {
-                request_bytes,
-                response_bytes,
-                length_bytes,
-                ..
-            } => {
-                self.need_tcp()?;
-                length("--request-size", request_bytes, self.transport)?;
-                length("--response-size", response_bytes, self.transport)?;
-                length("--length", length_bytes, self.transport)?;
-                Ok(Buffers {
-                    count: self.threads + 1,
-                    bytes: self
-                        .stream_bytes(length_bytes)
-                        .max(request_bytes + response_bytes),
-                })
+            Shape::UnderLoad { .. } => {
+                Err("a probe and its load are checked one by one".to_owned())
             }
             Shape::Incast { length_bytes } => {
                 self.need_tcp()?;

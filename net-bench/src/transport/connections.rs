@@ -24,7 +24,7 @@ pub enum Door {
 }
 
 /// All that a side's threads send and receive on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Connections {
     /// The flows that stand, in the order of their numbers.
     pub flows: Vec<SocketFlow>,
@@ -35,15 +35,24 @@ pub struct Connections {
 }
 
 impl Connections {
+    /// Adds those of another part of the test, behind the ones that there are.
+    pub fn add(&mut self, other: Self) {
+        self.flows.extend(other.flows);
+        self.door = self.door.take().or(other.door);
+        self.queues.extend(other.queues);
+    }
+
     /// Ends everything at once, so that whoever waits wakes up with an error or an end.
     pub fn cut(&self) {
         self.flows.iter().for_each(SocketFlow::cut);
         self.close_door();
     }
 
-    /// Ends what the peer cannot end: receiving of datagrams, and the door.
+    /// Ends what the peer cannot end: receiving of datagrams, and the door. Streams are left alone:
+    /// their end comes behind their last byte.
     pub fn hang_up(&self) {
-        self.flows.iter().for_each(SocketFlow::hang_up);
+        let mute = self.flows.iter().filter(|flow| flow.ends_by_word());
+        mute.for_each(SocketFlow::hang_up);
         self.close_door();
     }
 

@@ -6,6 +6,7 @@
 
 use crate::test::{SocketOptions, Transport};
 use anyhow::Context;
+use bench_sys::calls;
 use socket2::{Domain, Socket};
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -21,14 +22,17 @@ const CONGESTION_CONTROLS: &str = "/proc/sys/net/ipv4/tcp_available_congestion_c
 /// The option that the kernel refused, its word, and the remedy.
 pub fn apply(socket: &Socket, transport: Transport, options: &SocketOptions) -> anyhow::Result<()> {
     if transport == Transport::Tcp {
+        calls::count(1);
         // No case gains from a small message that waits for the acknowledgement of another.
         socket.set_tcp_nodelay(!options.nagle)?;
         if let Some(bytes) = options.segment_bytes {
+            calls::count(1);
             socket
                 .set_tcp_mss(bytes)
                 .with_context(|| format!("--mss {bytes}: the kernel refused"))?;
         }
         if let Some(name) = &options.congestion {
+            calls::count(1);
             let refused = |error| congestion_refused(name, &error);
             socket
                 .set_tcp_congestion(name.as_bytes())
@@ -39,6 +43,7 @@ pub fn apply(socket: &Socket, transport: Transport, options: &SocketOptions) -> 
         set_window(socket, bytes)?;
     }
     if let Some(us) = options.device_poll_us {
+        calls::count(1);
         socket.set_busy_poll(us).with_context(|| {
             format!(
                 "--so-busy-poll {us}: the kernel refused; more than net.core.busy_read takes \
@@ -50,6 +55,7 @@ pub fn apply(socket: &Socket, transport: Transport, options: &SocketOptions) -> 
         set_dscp(socket, dscp).with_context(|| format!("--dscp {dscp}: the kernel refused"))?;
     }
     if let Some(rate) = options.pacing_bytes_per_s {
+        calls::count(1);
         bench_sys::sockopt::set_max_pacing_rate(socket.as_fd(), rate)
             .with_context(|| format!("--fq-rate {rate}: the kernel refused"))?;
     }
@@ -60,6 +66,8 @@ pub fn apply(socket: &Socket, transport: Transport, options: &SocketOptions) -> 
 /// records, and silently stops at a limit.
 fn set_window(socket: &Socket, bytes: u64) -> anyhow::Result<()> {
     let refused = || format!("--window {bytes}: the kernel refused");
+    // Two are set and two are read.
+    calls::count(4);
     // Test::check keeps the size within 31 bits.
     let asked = bytes as usize;
     socket.set_send_buffer_size(asked).with_context(refused)?;
@@ -81,6 +89,7 @@ fn set_window(socket: &Socket, bytes: u64) -> anyhow::Result<()> {
 
 /// The code point is the upper six bits of the header's field; the lower two are the network's.
 fn set_dscp(socket: &Socket, dscp: u8) -> io::Result<()> {
+    calls::count(2);
     let field = u32::from(dscp) << 2;
     if socket.domain()? == Domain::IPV6 {
         socket.set_tclass_v6(field)

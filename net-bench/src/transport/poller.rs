@@ -2,6 +2,7 @@
 
 use super::socket::SocketFlow;
 use anyhow::Context;
+use bench_sys::calls;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -81,6 +82,7 @@ impl Poller {
     /// What the kernel says.
     pub fn watch(&self, flow: &SocketFlow, index: usize, interest: Interest) -> anyhow::Result<()> {
         let mut event = EpollEvent::new(interest.flags(), index as u64);
+        calls::count(1);
         self.epoll
             .modify(flow.socket(), &mut event)
             .with_context(|| format!("cannot watch the flow to {}", flow.peer()))
@@ -149,6 +151,7 @@ impl Poller {
     }
 
     fn wait(&mut self, timeout: EpollTimeout) -> anyhow::Result<()> {
+        calls::count(1);
         match self.epoll.wait(&mut self.events, timeout) {
             Ok(ready) => (self.next, self.ready) = (0, ready),
             Err(Errno::EINTR) => (self.next, self.ready) = (0, 0),

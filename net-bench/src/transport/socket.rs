@@ -7,11 +7,12 @@
 use super::Flow;
 use crate::test::Engine;
 use anyhow::Context;
+use bench_sys::calls;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{MsgFlags, recv};
 use reports::model::Fact;
-use socket2::Socket;
+use socket2::{Socket, Type};
 use std::io::{self, ErrorKind, Read};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
@@ -31,6 +32,7 @@ pub struct SocketFlow {
     /// reports it ready for ever, and every receive as one to be tried again.
     closed: Arc<AtomicBool>,
     peer: Arc<str>,
+    datagrams: bool,
     send_flags: libc::c_int,
     busy_poll: bool,
 }
@@ -43,6 +45,7 @@ impl SocketFlow {
     pub fn new(socket: Socket, peer: String) -> io::Result<Self> {
         socket.set_nonblocking(false)?;
         Ok(Self {
+            datagrams: socket.r#type()? == Type::DGRAM,
             socket: Arc::new(socket),
             closed: Arc::default(),
             peer: peer.into(),
@@ -54,18 +57,29 @@ impl SocketFlow {
     /// The flow as an engine sends on it.
     #[must_use]
     pub fn with_engine(mut self, engine: Engine) -> Self {
-        self.send_flags = match engine {
-            Engine::More => libc::MSG_NOSIGNAL | libc::MSG_MORE,
-            _ => libc::MSG_NOSIGNAL,
-        };
+        if engine == Engine::More {
+            self.send_flags |= libc::MSG_MORE;
+        }
         self
     }
 
-    /// The flow as one whose blocking receives ask again and again instead of sleeping.
+    /// The flow as one on which nobody sleeps: who waits to receive or to send asks again and again.
     #[must_use]
-    pub fn with_busy_poll(mut self, busy_poll: bool) -> Self {
-        self.busy_poll = busy_poll;
+    pub fn with_busy_poll(mut self) -> Self {
+        self.busy_poll = true;
         self
+    }
+
+    /// Has no call on the flow's socket wait, if nobody is to sleep: for streams, whose calls are not
+    /// all made here.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn prepare_stream(&self) -> anyhow::Result<()> {
+        match self.busy_poll {
+            true => self.set_blocking(false),
+            false => Ok(()),
+        }
     }
 
     /// The other end, as messages call it.
@@ -78,6 +92,12 @@ impl SocketFlow {
     #[must_use]
     pub fn socket(&self) -> &Socket {
         &self.socket
+    }
+
+    /// Whether the peer cannot say on the flow itself that it has ended: datagrams have no end.
+    #[must_use]
+    pub fn ends_by_word(&self) -> bool {
+        self.datagrams
     }
 
     /// Ends both directions at once, so that whoever waits on the flow wakes up with an error or
@@ -121,6 +141,7 @@ impl SocketFlow {
     /// The peer is gone.
     #[inline]
     pub fn try_send(&self, data: &[u8]) -> anyhow::Result<Option<usize>> {
+        calls::count(1);
         match self.socket.send_with_flags(data, self.send_flags) {
             Ok(count) => Ok(Some(count)),
             Err(error) if is_transient(&error) => Ok(None),
@@ -135,6 +156,7 @@ impl SocketFlow {
     /// The peer is gone.
     #[inline]
     pub fn try_receive(&self, buffer: &mut [u8]) -> anyhow::Result<Option<usize>> {
+        calls::count(1);
         match (&*self.socket).read(buffer) {
             Ok(count) => Ok(Some(count)),
             Err(error) if is_transient(&error) => Ok(self.is_closed().then_some(0)),
@@ -184,6 +206,7 @@ impl SocketFlow {
     /// Receives what is there now, whether or not the flow blocks.
     #[inline]
     fn ask(&self, buffer: &mut [u8]) -> anyhow::Result<Option<usize>> {
+        calls::count(1);
         match recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
             Ok(count) => Ok(Some(count)),
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(self.is_closed().then_some(0)),
@@ -280,10 +303,13 @@ impl Flow for SocketFlow {
     #[inline]
     fn send_all(&mut self, mut data: &[u8]) -> anyhow::Result<()> {
         loop {
+            calls::count(1);
             match self.socket.send_with_flags(data, self.send_flags) {
                 Ok(count) if count == data.len() => return Ok(()),
                 Ok(count) => data = &data[count..],
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // No room: only a flow on which nobody sleeps is told so.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
                 Err(error) => return Err(self.failed("sending to", &error)),
             }
         }
@@ -299,6 +325,7 @@ impl Flow for SocketFlow {
             }
         }
         loop {
+            calls::count(1);
             match (&*self.socket).read(buffer) {
                 Ok(count) => return Ok(count),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

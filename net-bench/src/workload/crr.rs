@@ -11,6 +11,7 @@ use crate::test::{SocketOptions, Test, Transport};
 use crate::transport::connections::Door;
 use crate::transport::options;
 use anyhow::Context;
+use bench_sys::calls;
 use nix::libc;
 use nix::sys::socket::{MsgFlags, recv};
 use reports::measure::{Recorder, Verified, Workload};
@@ -56,6 +57,8 @@ impl Caller {
     }
 
     fn connect(&self) -> anyhow::Result<Socket> {
+        // The socket, its two timeouts, the connection.
+        calls::count(4);
         let socket = Socket::new(self.server.domain(), Type::STREAM, None)
             .context("cannot make a data socket")?;
         if self.options != SocketOptions::default() {
@@ -86,6 +89,7 @@ impl Caller {
     #[inline]
     fn receive(&mut self, socket: &Socket) -> anyhow::Result<()> {
         let whole = MsgFlags::MSG_WAITALL;
+        calls::count(1);
         let count = recv(socket.as_raw_fd(), &mut self.response, whole)
             .map_err(|errno| self.failed(&errno.into()))?;
         anyhow::ensure!(
@@ -112,6 +116,8 @@ impl Workload for Caller {
         let mut flow = self.connect()?;
         rec.record_extra(0, clock.ns(clock.now().saturating_sub(start)));
         put_number(self.number, &mut self.request);
+        // The request, and the end of the socket.
+        calls::count(2);
         std::io::Write::write_all(&mut flow, &self.request).map_err(|error| self.failed(&error))?;
         self.receive(&flow)?;
         drop(flow);
@@ -193,6 +199,7 @@ impl Acceptor {
     /// request, is sent away and not counted.
     #[inline]
     fn serve(&mut self) -> anyhow::Result<Work> {
+        calls::count(1);
         let (socket, peer) = match self.listener.accept() {
             Ok(accepted) => accepted,
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
@@ -213,6 +220,8 @@ impl Acceptor {
         if self.guest.is_some() && peer.as_socket().map(|peer| peer.ip()) != self.guest {
             return Ok(Work::default());
         }
+        // The request, the response, the end of the socket.
+        calls::count(3);
         let whole = MsgFlags::MSG_WAITALL;
         if recv(socket.as_raw_fd(), &mut self.request, whole) != Ok(self.sizes.request) {
             return Ok(Work::default());

@@ -8,6 +8,7 @@ use crate::transport::Flow;
 use crate::transport::buffer::Buffer;
 use crate::transport::socket::SocketFlow;
 use anyhow::Context;
+use bench_sys::calls;
 use bench_sys::transfer::splice;
 use nix::sys::socket::{MsgFlags, recv};
 use std::fs::{File, OpenOptions};
@@ -52,12 +53,14 @@ pub struct Copied {
 
 impl Copied {
     /// For at most `length` bytes per read.
-    #[must_use]
-    pub fn new(length: usize) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// The kernel has no memory for the pattern.
+    pub fn new(length: usize) -> anyhow::Result<Self> {
+        Ok(Self {
             buffer: Buffer::zeroed(length),
-            pattern: Pattern::new(PROBE),
-        }
+            pattern: Pattern::new(PROBE)?,
+        })
     }
 }
 
@@ -89,6 +92,7 @@ impl Inlet for Discarded {
     #[inline]
     fn receive(&mut self, flow: &mut SocketFlow, _position: u64) -> anyhow::Result<usize> {
         loop {
+            calls::count(1);
             match recv(flow.as_fd().as_raw_fd(), &mut self.0, MsgFlags::MSG_TRUNC) {
                 // What is returned was taken off the stream, not written to the buffer.
                 Ok(count) => return Ok(count),

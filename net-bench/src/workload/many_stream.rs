@@ -3,6 +3,7 @@
 use super::Shared;
 use super::pattern::{PROBE, Pattern};
 use super::stream::{RECEIVED, SENT, proven};
+use crate::test::Test;
 use crate::transport::Flow;
 use crate::transport::buffer::Buffer;
 use crate::transport::poller::{Interest, Poller};
@@ -30,17 +31,19 @@ fn carried(lanes: &[Lane]) -> u64 {
     lanes.iter().map(|lane| lane.position).sum()
 }
 
-fn poller(lanes: &[Lane], interest: Interest) -> anyhow::Result<Poller> {
+fn poller(lanes: &[Lane], interest: Interest, busy_poll: bool) -> anyhow::Result<Poller> {
     for lane in lanes {
         lane.flow.set_blocking(false)?;
     }
-    Poller::new(lanes.iter().map(|lane| &lane.flow), interest)
+    let poller = Poller::new(lanes.iter().map(|lane| &lane.flow), interest)?;
+    Ok(poller.with_busy_poll(busy_poll))
 }
 
 /// The sending ends of a thread's flows.
 pub struct ManySender {
     lanes: Vec<Lane>,
     poller: Option<Poller>,
+    busy_poll: bool,
     shared: Shared,
     pattern: Pattern,
     length: usize,
@@ -49,16 +52,24 @@ pub struct ManySender {
 
 impl ManySender {
     /// For these flows of the test, with `length` bytes per send.
-    #[must_use]
-    pub fn new(flows: Vec<(usize, SocketFlow)>, length: usize, shared: Shared) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// The kernel has no memory for the pattern.
+    pub fn new(
+        test: &Test,
+        flows: Vec<(usize, SocketFlow)>,
+        length: usize,
+        shared: Shared,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
             lanes: lanes(flows),
             poller: None,
+            busy_poll: test.busy_poll,
             shared,
-            pattern: Pattern::new(length),
+            pattern: Pattern::new(length)?,
             length,
             sends: 0,
-        }
+        })
     }
 
     /// One send on the next flow that has room. The kernel may take a part; an operation is
@@ -83,7 +94,7 @@ impl ManySender {
 
 impl Workload for ManySender {
     fn prepare(&mut self) -> anyhow::Result<()> {
-        self.poller = Some(poller(&self.lanes, Interest::Send)?);
+        self.poller = Some(poller(&self.lanes, Interest::Send, self.busy_poll)?);
         Ok(())
     }
 
@@ -112,6 +123,7 @@ impl Workload for ManySender {
 pub struct ManyReceiver {
     lanes: Vec<Lane>,
     poller: Option<Poller>,
+    busy_poll: bool,
     shared: Shared,
     pattern: Pattern,
     buffer: Buffer,
@@ -121,17 +133,25 @@ pub struct ManyReceiver {
 
 impl ManyReceiver {
     /// For these flows of the test, with at most `length` bytes per read.
-    #[must_use]
-    pub fn new(flows: Vec<(usize, SocketFlow)>, length: usize, shared: Shared) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// The kernel has no memory for the pattern.
+    pub fn new(
+        test: &Test,
+        flows: Vec<(usize, SocketFlow)>,
+        length: usize,
+        shared: Shared,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
             open: flows.len(),
             lanes: lanes(flows),
             poller: None,
+            busy_poll: test.busy_poll,
             shared,
-            pattern: Pattern::new(PROBE),
+            pattern: Pattern::new(PROBE)?,
             buffer: Buffer::zeroed(length),
             reads: 0,
-        }
+        })
     }
 
     /// One read on the next flow that has bytes or has ended.
@@ -165,7 +185,7 @@ impl Workload for ManyReceiver {
         if let Some(lane) = self.lanes.first() {
             lane.flow.wait_for_first_byte()?;
         }
-        self.poller = Some(poller(&self.lanes, Interest::Receive)?);
+        self.poller = Some(poller(&self.lanes, Interest::Receive, self.busy_poll)?);
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use crate::transport::buffer::Buffer;
 use crate::transport::poller::{Interest, Poller};
 use crate::transport::socket::SocketFlow;
 use anyhow::Context;
+use bench_sys::calls;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
@@ -267,6 +268,7 @@ impl OpenRequester {
 
 fn wait(fd: BorrowedFd<'_>, patience: Duration) -> anyhow::Result<()> {
     let mut watched = [PollFd::new(fd, PollFlags::POLLIN)];
+    calls::count(1);
     match ppoll(&mut watched, Some(TimeSpec::from_duration(patience)), None) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(error) => Err(error).context("cannot wait for responses"),

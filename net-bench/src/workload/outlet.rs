@@ -8,6 +8,7 @@ use super::uring::RingUse;
 use crate::transport::Flow;
 use crate::transport::socket::SocketFlow;
 use anyhow::Context;
+use bench_sys::calls;
 use bench_sys::sockopt::set_zerocopy;
 use bench_sys::transfer::{sendfile, splice};
 use nix::errno::Errno;
@@ -66,9 +67,11 @@ pub struct Copied(Pattern);
 
 impl Copied {
     /// For sends of `length` bytes.
-    #[must_use]
-    pub fn new(length: usize) -> Self {
-        Self(Pattern::new(length))
+    ///
+    /// # Errors
+    /// The kernel has no memory for the pattern.
+    pub fn new(length: usize) -> anyhow::Result<Self> {
+        Pattern::new(length).map(Self)
     }
 }
 
@@ -139,13 +142,15 @@ pub struct Uncopied {
 
 impl Uncopied {
     /// For sends of `length` bytes.
-    #[must_use]
-    pub fn new(length: usize) -> Self {
-        Self {
-            pattern: Pattern::new(length),
+    ///
+    /// # Errors
+    /// The kernel has no memory for the pattern.
+    pub fn new(length: usize) -> anyhow::Result<Self> {
+        Ok(Self {
+            pattern: Pattern::new(length)?,
             tally: ZeroCopy::default(),
             space: nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6),
-        }
+        })
     }
 
     /// Reads what the kernel says of completed sends, as much as there is.
@@ -153,6 +158,7 @@ impl Uncopied {
         loop {
             let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
             let fd = flow.as_fd().as_raw_fd();
+            calls::count(1);
             let message = match recvmsg::<()>(fd, &mut [], Some(&mut self.space), flags) {
                 Ok(message) => message,
                 Err(Errno::EAGAIN) => return Ok(()),
@@ -182,6 +188,7 @@ impl Uncopied {
     fn wait(&mut self, flow: &SocketFlow) -> anyhow::Result<()> {
         // Completions show as an error, which is always watched for.
         let mut watched = [PollFd::new(flow.as_fd(), PollFlags::empty())];
+        calls::count(1);
         match poll(&mut watched, PollTimeout::from(100u8)) {
             Ok(_) | Err(Errno::EINTR) => self.reap(flow),
             Err(errno) => Err(errno).context("cannot wait for completions of sends"),
@@ -212,6 +219,7 @@ impl Outlet for Uncopied {
         while sent < length {
             let data = &self.pattern.at(position, length)[sent..];
             let flags = libc::MSG_ZEROCOPY | libc::MSG_NOSIGNAL;
+            calls::count(1);
             match flow.socket().send_with_flags(data, flags) {
                 Ok(count) => {
                     sent += count;
@@ -265,7 +273,7 @@ fn file(length: usize) -> anyhow::Result<File> {
     let fd = memfd_create("net-bench-pattern", MFdFlags::MFD_CLOEXEC)
         .context("cannot make a file in memory")?;
     let mut file = File::from(fd);
-    file.write_all(Pattern::new(length).at(0, length + PERIOD))
+    file.write_all(Pattern::new(length)?.at(0, length + PERIOD))
         .context("cannot fill a file in memory")?;
     Ok(file)
 }

@@ -8,6 +8,7 @@
 use super::Shared;
 use super::schedule::{SPIN, Schedule, Timetable};
 use crate::test::Arrival;
+use bench_sys::calls;
 use reports::measure::{Clock, Recorder, Verified, Workload};
 use reports::model::Work;
 use std::thread;
@@ -64,6 +65,7 @@ impl Workload for Paced {
         if now < self.timetable.due() && !self.shared.stopped() {
             let left = self.clock.ns(self.timetable.due() - now);
             if let Some(left) = Duration::from_nanos(left).checked_sub(SPIN) {
+                calls::count(1);
                 thread::sleep(left.min(NAP));
             }
             return Ok(Work::default());

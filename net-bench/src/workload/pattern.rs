@@ -1,11 +1,14 @@
 //! The bytes of a stream: each one follows from its position, so that a receiver can tell a byte
 //! that is out of place.
 //!
-//! The pattern repeats every 64 KiB. A sender therefore keeps one buffer of its length plus one
-//! period and sends from the right place in it, without ever filling it again; whole periods that
-//! go missing show in the byte counts, which the two sides exchange.
+//! The pattern repeats every 64 KiB. A sender therefore sees its length plus one period of it and
+//! sends from the right place, without ever filling it again; whole periods that go missing show in
+//! the byte counts, which the two sides exchange. The periods are the same pages, so that a sender
+//! reads from the CPU's cache however long its sends are, as peers do whose buffers were never
+//! written and are the kernel's page of zeroes: what is measured is the way through the network.
 
-use crate::transport::buffer::Buffer;
+use anyhow::Context;
+use bench_sys::repeated::Repeated;
 
 /// After how many bytes the pattern repeats.
 pub const PERIOD: usize = 64 << 10;
@@ -24,16 +27,20 @@ const fn byte_at(position: usize) -> u8 {
 /// The pattern in memory, to send from and to compare with.
 #[derive(Debug)]
 pub struct Pattern {
-    bytes: Buffer,
+    bytes: Repeated,
 }
 
 impl Pattern {
     /// Enough of it to take `length` bytes from any position.
-    #[must_use]
-    pub fn new(length: usize) -> Self {
-        Self {
-            bytes: Buffer::from_fn(length + PERIOD, byte_at),
-        }
+    ///
+    /// # Errors
+    /// The kernel has no memory for it.
+    pub fn new(length: usize) -> anyhow::Result<Self> {
+        let period: Vec<u8> = (0..PERIOD).map(byte_at).collect();
+        let bytes = Repeated::new(&period, length + PERIOD);
+        Ok(Self {
+            bytes: bytes.context("cannot map the pattern of a stream")?,
+        })
     }
 
     /// The `length` bytes that belong at `position` of the stream.
@@ -83,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_read_from_anywhere_passes_and_a_shifted_one_does_not() {
-        let pattern = Pattern::new(100_000);
+        let pattern = Pattern::new(100_000).expect("memory");
         for position in [0, 1, 65_535, 65_536, 1 << 40] {
             for length in [1, 7, 8, 9, 16, 100_000] {
                 let read = pattern.at(position, length).to_vec();
@@ -99,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_changed_byte_at_either_end_is_found_and_placed() {
-        let pattern = Pattern::new(1000);
+        let pattern = Pattern::new(1000).expect("memory");
         for (spoilt, place) in [(0, "byte 500 "), (999, "byte 1492 ")] {
             let mut read = pattern.at(500, 1000).to_vec();
             read[spoilt] ^= 0x40;
@@ -110,7 +117,7 @@ mod tests {
 
     #[test]
     fn words_of_a_period_differ() {
-        let pattern = Pattern::new(0);
+        let pattern = Pattern::new(0).expect("memory");
         let words: std::collections::HashSet<&[u8]> = pattern.bytes.chunks(8).collect();
         assert_eq!(words.len(), PERIOD / 8);
     }

@@ -66,7 +66,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Those of a test; zero where it has no transactions.
+    /// Those of a test of one part; zero where it has no transactions.
     #[must_use]
     pub fn of(test: &Test) -> Self {
         let (request, response) = match test.shape {
@@ -77,14 +77,9 @@ impl Sizes {
             | Shape::ConnectRequestResponse {
                 request_bytes,
                 response_bytes,
-            }
-            | Shape::UnderLoad {
-                request_bytes,
-                response_bytes,
-                ..
             } => (request_bytes, response_bytes),
             Shape::Incast { length_bytes } => (REQUEST_BYTES, length_bytes),
-            Shape::Stream { .. } => (0, 0),
+            Shape::Stream { .. } | Shape::UnderLoad { .. } => (0, 0),
         };
         // Test::check keeps lengths far below what an address space holds.
         Self {

@@ -60,7 +60,8 @@ impl<O: Outlet> Sender<O> {
 
 impl<O: Outlet> Workload for Sender<O> {
     fn prepare(&mut self) -> anyhow::Result<()> {
-        self.outlet.prepare(&self.flow)
+        self.outlet.prepare(&self.flow)?;
+        self.flow.prepare_stream()
     }
 
     #[inline]
@@ -141,7 +142,8 @@ impl<I: Inlet> Workload for Receiver<I> {
     /// The window opens when there is something to receive, not while the sender gets ready.
     fn prepare(&mut self) -> anyhow::Result<()> {
         self.inlet.prepare(&self.flow)?;
-        self.flow.wait_for_first_byte()
+        self.flow.wait_for_first_byte()?;
+        self.flow.prepare_stream()
     }
 
     #[inline]

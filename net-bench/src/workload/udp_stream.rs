@@ -11,7 +11,7 @@ use super::pattern::{PROBE, Pattern};
 use super::sequence::{Datagrams, Sequence};
 use super::uring::datagrams::{ReceiveSlots, SendSlots};
 use crate::control::handshake::NAME;
-use crate::test::{Engine, MAX_DATAGRAM, Receive};
+use crate::test::{Engine, MAX_DATAGRAM, Receive, Test};
 use crate::transport::buffer::Buffer;
 use crate::transport::poller::{Interest, Poller};
 use crate::transport::socket::SocketFlow;
@@ -70,10 +70,10 @@ enum Outlet {
 }
 
 impl Outlet {
-    fn new(engine: Engine, length: usize) -> Self {
-        let pattern = Pattern::new(length);
+    fn new(engine: Engine, length: usize) -> anyhow::Result<Self> {
+        let pattern = Pattern::new(length)?;
         let byte = |index: usize| pattern.at((index % length) as u64, 1)[0];
-        match engine {
+        Ok(match engine {
             Engine::Mmsg => {
                 let mut batch = SendBatch::new(BATCH, length);
                 for index in 0..BATCH {
@@ -89,7 +89,7 @@ impl Outlet {
             }
             Engine::Uring => Self::Ring(Box::new(SendSlots::new(pattern.at(0, length)))),
             _ => Self::One(Buffer::from_fn(length, byte)),
-        }
+        })
     }
 
     /// Sends the datagrams from number `next` on; says how many the kernel took. What it does not
@@ -130,25 +130,27 @@ fn put(number: u64, datagram: &mut [u8]) {
 
 impl UdpSender {
     /// For these flows of the test, with `length` bytes per datagram.
-    #[must_use]
+    ///
+    /// # Errors
+    /// The kernel has no memory for the pattern.
     pub fn new(
         flows: Vec<(usize, SocketFlow)>,
         length: usize,
         engine: Engine,
         shared: Shared,
-    ) -> Self {
+    ) -> anyhow::Result<Self> {
         let lane = |(index, flow)| Lane {
             index,
             flow,
             next: 0,
         };
-        Self {
+        Ok(Self {
             lanes: flows.into_iter().map(lane).collect(),
             turn: 0,
             shared,
             length,
-            outlet: Outlet::new(engine, length),
-        }
+            outlet: Outlet::new(engine, length)?,
+        })
     }
 
     fn sent(&self) -> u64 {
@@ -165,6 +167,7 @@ impl Workload for UdpSender {
                 Outlet::Ring(slots) => slots.prepare(&lane.flow)?,
                 Outlet::One(_) | Outlet::Several(_) => {}
             }
+            lane.flow.prepare_stream()?;
         }
         Ok(())
     }
@@ -202,6 +205,7 @@ impl Workload for UdpSender {
         for pause in ENDS {
             thread::sleep(pause);
             for lane in &mut self.lanes {
+                lane.flow.set_blocking(true)?;
                 put(lane.next | END, &mut last);
                 lane.flow.try_send(&last)?;
             }
@@ -273,6 +277,7 @@ pub struct UdpReceiver {
     shared: Shared,
     pattern: Pattern,
     inlet: Inlet,
+    busy_poll: bool,
     length: usize,
     tally: Datagrams,
 }
@@ -314,13 +319,15 @@ impl Inlet {
 
 impl UdpReceiver {
     /// For these flows of the test, with `length` bytes per datagram.
-    #[must_use]
+    ///
+    /// # Errors
+    /// The kernel has no memory for the pattern.
     pub fn new(
+        test: &Test,
         flows: Vec<(usize, SocketFlow)>,
         length: usize,
-        receive: Receive,
         shared: Shared,
-    ) -> Self {
+    ) -> anyhow::Result<Self> {
         let inbox = |(index, flow)| Inbox {
             index,
             flow,
@@ -329,15 +336,16 @@ impl UdpReceiver {
             ended: false,
             hung_up: false,
         };
-        Self {
+        Ok(Self {
             inboxes: flows.into_iter().map(inbox).collect(),
             poller: None,
             shared,
-            pattern: Pattern::new(length),
-            inlet: Inlet::new(receive, length),
+            pattern: Pattern::new(length)?,
+            inlet: Inlet::new(test.receive, length),
+            busy_poll: test.busy_poll,
             length,
             tally: Datagrams::default(),
-        }
+        })
     }
 
     /// Receives on the next flow that has something; says what was new.
@@ -461,9 +469,11 @@ impl Workload for UdpReceiver {
                 inbox.flow.set_blocking(false)?;
             }
             let flows = self.inboxes.iter().map(|inbox| &inbox.flow);
-            self.poller = Some(Poller::new(flows, Interest::Receive)?);
+            let poller = Poller::new(flows, Interest::Receive)?;
+            self.poller = Some(poller.with_busy_poll(self.busy_poll));
         } else {
             self.inboxes[0].flow.wait_for_first_byte()?;
+            self.inboxes[0].flow.prepare_stream()?;
         }
         Ok(())
     }
@@ -525,7 +535,7 @@ mod tests {
             ended: false,
             hung_up: false,
         };
-        let (length, pattern) = (100, Pattern::new(100));
+        let (length, pattern) = (100, Pattern::new(100).expect("memory"));
         let mut random = fastrand::Rng::with_seed(12);
         let (mut tally, mut fresh, mut faults) = (Datagrams::default(), 0, 0);
         const ROUNDS: u64 = 20_000;

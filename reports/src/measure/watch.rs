@@ -1,11 +1,12 @@
 //! What the machine did to the run: CPU time taken, stolen and withheld.
 
 use crate::model::{Counter, Fact, Severity, Validity};
+use bench_sys::calls;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use std::fs;
 use std::ops::{Add, Sub};
 
-/// CPU seconds and context switches of a thread or of a group of threads.
+/// CPU seconds, context switches and system calls of a thread or of a group of threads.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Cpu {
     /// Seconds in user mode.
@@ -16,14 +17,18 @@ pub struct Cpu {
     pub voluntary_switches: u64,
     /// Context switches because the scheduler took the CPU away.
     pub involuntary_switches: u64,
+    /// System calls that the workload counted with [`bench_sys::calls`].
+    pub system_calls: u64,
 }
 
 impl Cpu {
     /// The calling thread's usage since it started.
     pub(super) fn of_this_thread() -> Self {
-        getrusage(UsageWho::RUSAGE_THREAD)
-            .map(Self::from_usage)
-            .unwrap_or_default()
+        let usage = getrusage(UsageWho::RUSAGE_THREAD);
+        Self {
+            system_calls: calls::made(),
+            ..usage.map(Self::from_usage).unwrap_or_default()
+        }
     }
 
     fn from_usage(usage: Usage) -> Self {
@@ -35,6 +40,7 @@ impl Cpu {
             system_s: seconds(usage.system_time()),
             voluntary_switches: count(usage.voluntary_context_switches()),
             involuntary_switches: count(usage.involuntary_context_switches()),
+            system_calls: 0,
         }
     }
 }
@@ -47,6 +53,7 @@ impl Add for Cpu {
             system_s: self.system_s + other.system_s,
             voluntary_switches: self.voluntary_switches + other.voluntary_switches,
             involuntary_switches: self.involuntary_switches + other.involuntary_switches,
+            system_calls: self.system_calls + other.system_calls,
         }
     }
 }
@@ -60,6 +67,7 @@ impl Sub for Cpu {
             system_s: (self.system_s - earlier.system_s).max(0.0),
             voluntary_switches: less(self.voluntary_switches, earlier.voluntary_switches),
             involuntary_switches: less(self.involuntary_switches, earlier.involuntary_switches),
+            system_calls: less(self.system_calls, earlier.system_calls),
         }
     }
 }

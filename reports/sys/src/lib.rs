@@ -7,9 +7,11 @@
 //! share a port; batches of datagrams whose headers are laid out once; transfers inside the
 //! kernel; and io_uring on a socket.
 
+pub mod calls;
 mod cycles;
 pub mod ethtool;
 pub mod mmsg;
+pub mod repeated;
 pub mod reuseport;
 pub mod ring;
 pub mod socket_state;

@@ -4,6 +4,7 @@
 //! The safe interfaces build these anew for every call, which costs as much as the call saves for
 //! small datagrams; here they are built once, and a call is a call.
 
+use crate::calls;
 use std::io;
 use std::mem::zeroed;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -98,6 +99,7 @@ impl SendBatch {
     #[inline]
     pub fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         let headers = &mut self.batch.headers;
+        calls::count(1);
         // SAFETY: the headers lead to vectors, and these to buffers, that `self` owns and that live
         // through the call, which keeps no pointer; the kernel writes to the headers only, which
         // are borrowed exclusively.
@@ -149,6 +151,7 @@ impl ReceiveBatch {
             }
         }
         let headers = &mut self.batch.headers;
+        calls::count(1);
         // SAFETY: as for `send`; besides, the kernel writes to the buffers and the control words,
         // at most as much as the vectors and `msg_controllen` say, which is their size. They are
         // initialised memory, so that whatever part of them is written, all can be read.

@@ -1,5 +1,6 @@
 //! Moving bytes between descriptors inside the kernel: `sendfile` and `splice`.
 
+use crate::calls;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -15,6 +16,7 @@ pub fn sendfile(
     count: usize,
 ) -> io::Result<usize> {
     let mut offset = position(offset)?;
+    calls::count(1);
     // SAFETY: both descriptors are open as long as they are borrowed; the kernel reads and writes
     // `offset`, which lives through the call.
     let moved =
@@ -38,6 +40,7 @@ pub fn splice(
     let place = offset
         .as_mut()
         .map_or(std::ptr::null_mut(), std::ptr::from_mut);
+    calls::count(1);
     // SAFETY: both descriptors are open as long as they are borrowed; `place` is null or leads to
     // `offset`, which lives through the call.
     let moved = unsafe {

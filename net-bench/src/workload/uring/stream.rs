@@ -68,7 +68,7 @@ fn explain(kind: SendKind, flow: &SocketFlow, error: io::Error) -> anyhow::Resul
 
 impl Outlet for Sending {
     fn prepare(&mut self, flow: &SocketFlow) -> anyhow::Result<()> {
-        let pattern = Pattern::new(self.length);
+        let pattern = Pattern::new(self.length)?;
         let memory = pattern.at(0, self.length + PERIOD);
         let ring = SendRing::new(flow.clone(), memory, self.depth, self.kind);
         self.ring = Some(ring.map_err(|refused| refusal(option(self.kind), &refused))?);
@@ -138,14 +138,16 @@ pub struct Receiving {
 
 impl Receiving {
     /// For at most `length` bytes per read.
-    #[must_use]
-    pub fn new(length: usize) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// The kernel has no memory for the pattern.
+    pub fn new(length: usize) -> anyhow::Result<Self> {
+        Ok(Self {
             length,
             count: buffers(length as u64),
             ring: None,
-            pattern: Pattern::new(PROBE),
-        }
+            pattern: Pattern::new(PROBE)?,
+        })
     }
 }
 

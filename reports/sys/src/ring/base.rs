@@ -1,6 +1,7 @@
 //! What sending and receiving rings have in common.
 
 use super::{Grants, Refused};
+use crate::calls;
 use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{
     CompletionQueue, IoUring, Probe, SubmissionQueue, Submitter, cqueue, opcode, squeue,
@@ -165,6 +166,7 @@ impl<F: AsFd> Base<F> {
         let args = SubmitArgs::new().timespec(&time);
         let entered = self.submitter.submit_with_args(wanted, &args);
         self.enters += 1;
+        calls::count(1);
         // Learns which entries the kernel has taken, so that they can be filled again.
         self.submission.sync();
         self.completion.sync();
