@@ -126,6 +126,18 @@ impl<'a> Watch<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the kernel paces datagrams on their way to the peer.
+    ///
+    /// # Errors
+    /// It does not, or cannot be asked; and the remedy.
+    pub fn paces_datagrams(&self) -> Result<(), String> {
+        self.state()
+            .device
+            .as_ref()
+            .map_err(String::clone)?
+            .paces_datagrams()
+    }
+
     /// Ends the observation. Counters and flags go to where the harness puts its own.
     #[must_use]
     pub fn finish(self, totals: &mut Totals) -> Observed {

@@ -18,7 +18,7 @@ use crate::workload::sequence::Datagrams;
 use crate::workload::{Findings, Shared, Vitals};
 use anyhow::Context;
 use reports::measure::{self, Limit, Observer, Plan, Silent, Totals, Workload};
-use reports::model::{Fact, Flag, Severity, Validity};
+use reports::model::{Fact, Flag, Severity, Unavailable, Validity};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -245,6 +245,7 @@ impl Stage<'_> {
         let plan = plan(test, role, self.cast.threads);
         let sockets = self.flows.iter().map(|flow| flow.socket().as_fd());
         let watch = Watch::start(sockets.collect(), observer);
+        self.check_pacing(&watch)?;
         let mut totals = measure::run(&plan, &watch, |thread| self.seated(thread))?;
         let interrupted = self.shared.stopped() || is_interrupted(&totals.validity);
         if role == Role::Receive && totals.work.bytes == 0 && !interrupted {
@@ -282,6 +283,17 @@ impl Stage<'_> {
             zerocopy: findings.zerocopy,
             waits_ns: findings.waits_ns,
         })
+    }
+
+    /// Refuses to send datagrams at a rate that nothing would hold them to.
+    fn check_pacing(&self, watch: &Watch<'_>) -> anyhow::Result<()> {
+        let datagrams = self.test.transport == Transport::Udp && self.cast.role != Role::Receive;
+        let Some(rate) = self.test.socket.pacing_bytes_per_s.filter(|_| datagrams) else {
+            return Ok(());
+        };
+        watch
+            .paces_datagrams()
+            .map_err(|reason| Unavailable(format!("--fq-rate {rate}: {reason}")).into())
     }
 
     /// The work of one thread, on its CPU.

@@ -248,7 +248,7 @@ pub struct SocketOptions {
 
 impl SocketOptions {
     /// The options for flows of this transport, of a test that also has flows of the other: what only
-    /// TCP knows is meant for those that are TCP's.
+    /// TCP knows, or does by itself as it paces, is meant for those that are TCP's.
     fn beside(&self, transport: Transport, other: Transport) -> Self {
         if transport == Transport::Tcp || other != Transport::Tcp {
             return self.clone();
@@ -257,6 +257,7 @@ impl SocketOptions {
             nagle: false,
             congestion: None,
             segment_bytes: None,
+            pacing_bytes_per_s: None,
             ..self.clone()
         }
     }

@@ -155,6 +155,25 @@ fn reverse_stream() -> Test {
     }
 }
 
+/// On loopback there is no fq, and the kernel would take the rate and forget it.
+#[test]
+fn datagrams_that_nothing_paces_are_not_measured_as_paced() {
+    let server = Server::start(&[]);
+    for case in [&["udp_stream"][..], &["udp_stream", "-R"], &["udp_rr"]] {
+        let output = net_bench(case)
+            .args(["--fq-rate", "1M", "-t", "0.1", "-O", "0"])
+            .args(["-c", "127.0.0.1", "-p", &server.port()])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+        let told = said(&output);
+        for word in ["--fq-rate 1048576", "lo is", "tc qdisc", "--bitrate"] {
+            assert!(told.contains(word), "no {word} in {told}");
+        }
+    }
+    server.assert_serves();
+}
+
 #[test]
 fn an_address_that_proves_nothing_is_sent_nothing() {
     let server = Server::start(&[]);

@@ -152,6 +152,15 @@ impl Device {
         })
     }
 
+    /// Whether the kernel paces datagrams on their way out of this device.
+    ///
+    /// # Errors
+    /// It does not, or cannot be asked; and the remedy.
+    pub(super) fn paces_datagrams(&self) -> Result<(), String> {
+        let qdiscs = self.before.qdiscs.as_ref().map_err(String::clone)?;
+        paced(&self.name, qdiscs.iter().map(|qdisc| qdisc.kind.as_str()))
+    }
+
     /// Notes that the window opens.
     pub(super) fn open(&mut self) {
         self.before = self.read();
@@ -186,6 +195,26 @@ impl Device {
         let validity = suspicions(&seen, &counters);
         (seen, counters, validity)
     }
+}
+
+/// TCP paces itself; a datagram with a rate waits in fq alone, and every other queueing discipline
+/// sends it at once.
+fn paced<'a>(name: &str, qdiscs: impl Iterator<Item = &'a str>) -> Result<(), String> {
+    // It holds one discipline per queue of the device and delays nothing itself.
+    let mut kinds: Vec<&str> = qdiscs.filter(|&kind| kind != "mq").collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    if kinds == ["fq"] {
+        return Ok(());
+    }
+    let kinds = match kinds.is_empty() {
+        true => "none".to_owned(),
+        false => kinds.join(", "),
+    };
+    Err(format!(
+        "datagrams are paced by the queueing discipline fq alone, and that of {name} is {kinds}: \
+         `tc qdisc replace dev {name} root fq`, or have the sender keep a rate with --bitrate"
+    ))
 }
 
 fn driver(ethtool: Option<&Ethtool>, name: &str) -> Result<String, String> {
@@ -431,6 +460,22 @@ mod tests {
             queues: queues("ena", before, after),
             layout: Layout::read(&Roots::system(), None, "no-such-nic", 0),
             qdiscs: qdiscs(before, after),
+        }
+    }
+
+    #[test]
+    fn only_fq_everywhere_paces_datagrams() {
+        let ask = |kinds: &[&str]| paced("eth0", kinds.iter().copied());
+        assert_eq!(ask(&["fq"]), Ok(()));
+        assert_eq!(ask(&["mq", "fq", "fq"]), Ok(()));
+        for (kinds, told) in [
+            (&["noqueue"][..], "noqueue"),
+            (&["mq", "fq", "fq_codel"], "fq, fq_codel"),
+            (&["mq"], "none"),
+            (&[], "none"),
+        ] {
+            let reason = ask(kinds).expect_err("not paced");
+            assert!(reason.contains(&format!("eth0 is {told}:")), "{reason}");
         }
     }
 

@@ -174,8 +174,8 @@ pub struct IpArgs {
     /// Differentiated services code point of all packets, 0 to 63 [default: 0]
     #[arg(long, value_name = "N")]
     dscp: Option<u8>,
-    /// Rate in bytes per second at which the kernel paces each flow (SO_MAX_PACING_RATE); K, M, G
-    /// are powers of 1024 [default: not paced]
+    /// Rate in bytes per second at which the kernel paces each flow (SO_MAX_PACING_RATE); of datagrams
+    /// only the queueing discipline fq does it; K, M, G are powers of 1024 [default: not paced]
     #[arg(long, value_name = "RATE", value_parser = size::parse)]
     fq_rate: Option<u64>,
 }
