@@ -154,7 +154,9 @@ pub const CASES: &[Row] = &[
                 duplicates; reordered as RFC 4737 has it; late is more than 16384 behind, and also \
                 counted as lost. sender_packets_per_s is what the kernel took. --engine and --receive \
                 choose system calls and offloads, each by itself; uring hands 64 sends to io_uring \
-                with one call, --receive uring keeps one request armed; datagrams are numbered and \
+                with one call, --receive uring keeps one request armed; txtime hands datagrams over \
+                2 ms before they are to go and leaves the schedule to the queueing discipline fq, \
+                without which it is unavailable; datagrams are numbered and \
                 counted one by one in all of them. Each address proves itself with a cookie before \
                 anything is sent to it.",
             probe: probe_udp,

@@ -86,24 +86,16 @@ impl Limits {
         if test.transport == Transport::Unix {
             return Ok(());
         }
-        let kept = test.bytes_per_s();
-        let remedy = || match test.transport {
-            Transport::Tcp => format!("--fq-rate {}, or less", most / u64::from(test.lanes())),
-            _ => "--bitrate or --rate, so that payload bytes times their rate are less".to_owned(),
-        };
-        match kept {
-            Some(rate) if rate <= most as f64 => {}
-            Some(rate) => anyhow::bail!(
-                "this server takes tests of at most {most} bytes per second (--max-rate), and this \
-                 one is of {rate}: ask for {}",
-                remedy()
-            ),
-            None => anyhow::bail!(
-                "this server takes tests of at most {most} bytes per second (--max-rate), and \
-                 nothing holds this one to it: ask for {}",
-                remedy()
-            ),
-        }
+        let (kept, each) = (test.bytes_per_s(), most / u64::from(test.lanes()));
+        anyhow::ensure!(
+            kept.is_some_and(|rate| rate <= most as f64),
+            "this server takes tests of at most {most} bytes per second (--max-rate), and {}: ask for \
+             --fq-rate {each} or less over TCP, or for --bitrate or --rate that make less of it",
+            match kept {
+                Some(rate) => format!("this one is of {rate}"),
+                None => "nothing holds this one to it".to_owned(),
+            }
+        );
         Ok(())
     }
 }

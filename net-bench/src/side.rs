@@ -6,7 +6,7 @@ mod work;
 use crate::control::message::{Leg, Role};
 use crate::observe::{Observed, Pace, Watch};
 use crate::place::pin::{Pin, PinError, Pinned};
-use crate::test::{Direction, MAX_INTERVALS, Shape, Test, Transport};
+use crate::test::{Direction, Engine, MAX_INTERVALS, Shape, Test, Transport};
 use crate::transport::connections::{Connections, Door};
 use crate::transport::socket::SocketFlow;
 use crate::workload::crr::{Acceptor, Caller};
@@ -288,12 +288,14 @@ impl Stage<'_> {
     /// Refuses to send datagrams at a rate that nothing would hold them to.
     fn check_pacing(&self, watch: &Watch<'_>) -> anyhow::Result<()> {
         let datagrams = self.test.transport == Transport::Udp && self.cast.role != Role::Receive;
-        let Some(rate) = self.test.socket.pacing_bytes_per_s.filter(|_| datagrams) else {
-            return Ok(());
+        let timed = self.cast.role == Role::Send && self.test.engine == Engine::Txtime;
+        let option = match self.test.socket.pacing_bytes_per_s {
+            _ if timed => "--engine txtime".to_owned(),
+            Some(rate) if datagrams => format!("--fq-rate {rate}"),
+            _ => return Ok(()),
         };
-        watch
-            .paces_datagrams()
-            .map_err(|reason| Unavailable(format!("--fq-rate {rate}: {reason}")).into())
+        let paced = watch.paces_datagrams();
+        paced.map_err(|reason| Unavailable(format!("{option}: {reason}")).into())
     }
 
     /// The work of one thread, on its CPU.

@@ -8,7 +8,7 @@
 mod check;
 
 use crate::place::Placement;
-use crate::workload::udp_stream::BATCH;
+use crate::workload::udp_stream::{BATCH, timed};
 use crate::workload::uring;
 use serde::{Deserialize, Serialize};
 
@@ -201,6 +201,9 @@ pub enum Engine {
     UringZerocopy,
     /// Sends up to 64 datagrams per call (sendmmsg)
     Mmsg,
+    /// Sends up to 64 datagrams per call, each with the time at which it is to go, as --bitrate or
+    /// --rate have it; the queueing discipline fq keeps them until then (SO_TXTIME)
+    Txtime,
     /// Sends up to 64 datagrams as one, which the kernel or the card cuts (UDP_SEGMENT)
     Gso,
 }
@@ -373,6 +376,13 @@ impl Test {
     pub fn batch(&self) -> u64 {
         match (self.engine, &self.shape) {
             (Engine::Mmsg, Shape::Stream { .. }) => BATCH as u64,
+            (Engine::Txtime, Shape::Stream { .. }) => {
+                let rate_per_s = self
+                    .arrival
+                    .as_ref()
+                    .map_or(0.0, |arrival| arrival.rate_per_s);
+                timed::batch(rate_per_s / f64::from(self.threads)) as u64
+            }
             (Engine::Gso, Shape::Stream { length_bytes, .. }) => {
                 (MAX_DATAGRAM / length_bytes.max(&1)).clamp(1, BATCH as u64)
             }

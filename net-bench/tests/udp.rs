@@ -159,15 +159,27 @@ fn reverse_stream() -> Test {
 #[test]
 fn datagrams_that_nothing_paces_are_not_measured_as_paced() {
     let server = Server::start(&[]);
-    for case in [&["udp_stream"][..], &["udp_stream", "-R"], &["udp_rr"]] {
+    let paced: [(&[&str], &str); 4] = [
+        (&["udp_stream", "--fq-rate", "1M"], "--fq-rate 1048576"),
+        (
+            &["udp_stream", "--fq-rate", "1M", "-R"],
+            "--fq-rate 1048576",
+        ),
+        (&["udp_rr", "--fq-rate", "1M"], "--fq-rate 1048576"),
+        (
+            &["pps", "-e", "txtime", "--rate", "1000"],
+            "--engine txtime",
+        ),
+    ];
+    for (case, option) in paced {
         let output = net_bench(case)
-            .args(["--fq-rate", "1M", "-t", "0.1", "-O", "0"])
+            .args(["-t", "0.1", "-O", "0"])
             .args(["-c", "127.0.0.1", "-p", &server.port()])
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(3), "{}", said(&output));
         let told = said(&output);
-        for word in ["--fq-rate 1048576", "lo is", "tc qdisc", "--bitrate"] {
+        for word in [option, "lo is", "tc qdisc", "--bitrate"] {
             assert!(told.contains(word), "no {word} in {told}");
         }
     }

@@ -213,7 +213,7 @@ fn paced<'a>(name: &str, qdiscs: impl Iterator<Item = &'a str>) -> Result<(), St
     };
     Err(format!(
         "datagrams are paced by the queueing discipline fq alone, and that of {name} is {kinds}: \
-         `tc qdisc replace dev {name} root fq`, or have the sender keep a rate with --bitrate"
+         `tc qdisc replace dev {name} root fq`, or have the sender keep a rate with --bitrate and another --engine"
     ))
 }
 

@@ -44,7 +44,7 @@ pub(super) fn workload(
         return Ok(match role {
             Role::Request => Box::new(UdpRequester::new(flows, sizes, test.busy_poll, shared)),
             Role::Respond => Box::new(UdpResponder::new(flows, sizes, test.busy_poll, shared)),
-            Role::Send => Box::new(UdpSender::new(flows, length, test.engine, shared)?),
+            Role::Send => Box::new(UdpSender::new(test, flows, length, shared)?),
             Role::Receive => Box::new(UdpReceiver::new(test, flows, length, shared)?),
         });
     }
@@ -95,7 +95,7 @@ fn sender(
             Box::new(Sender::new(flow, index, length, outlet, shared))
         }
         // What sends datagrams never comes here.
-        Engine::Plain | Engine::More | Engine::Mmsg | Engine::Gso => {
+        Engine::Plain | Engine::More | Engine::Mmsg | Engine::Txtime | Engine::Gso => {
             let outlet = outlet::Copied::new(length)?;
             Box::new(Sender::new(flow, index, length, outlet, shared))
         }

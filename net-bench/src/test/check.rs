@@ -112,7 +112,7 @@ impl Test {
             | (Engine::Zerocopy | Engine::Sendfile | Engine::Splice, Some(Transport::Tcp))
             | (Engine::Uring, Some(Transport::Tcp | Transport::Udp))
             | (Engine::UringZerocopy, Some(Transport::Tcp))
-            | (Engine::Mmsg | Engine::Gso, Some(Transport::Udp)) => {}
+            | (Engine::Mmsg | Engine::Txtime | Engine::Gso, Some(Transport::Udp)) => {}
             (Engine::More, _) => {
                 return Err("--engine more: MSG_MORE gathers segments of TCP streams".to_owned());
             }
@@ -127,9 +127,17 @@ impl Test {
             (Engine::UringZerocopy, _) => {
                 return Err("--engine uring-zerocopy: it sends TCP streams".to_owned());
             }
-            (Engine::Mmsg | Engine::Gso, _) => {
-                return Err("--engine mmsg, gso: these send streams of datagrams".to_owned());
+            (Engine::Mmsg | Engine::Txtime | Engine::Gso, _) => {
+                return Err(
+                    "--engine mmsg, txtime, gso: these send streams of datagrams".to_owned(),
+                );
             }
+        }
+        if self.engine == Engine::Txtime && self.arrival.is_none() {
+            return Err(
+                "--engine txtime: at which rate? Give --bitrate or --rate; or use --engine mmsg"
+                    .to_owned(),
+            );
         }
         let ring = matches!(self.engine, Engine::Uring | Engine::UringZerocopy)
             || self.receive == Receive::Uring;
@@ -453,6 +461,14 @@ mod tests {
                 };
             }),
             ("--engine", |t| t.engine = Engine::Gso),
+            ("--engine txtime", |t| {
+                t.transport = Transport::Udp;
+                t.engine = Engine::Txtime;
+                t.shape = Shape::Stream {
+                    length_bytes: 100,
+                    direction: Direction::Forward,
+                };
+            }),
             ("--receive", |t| t.receive = Receive::Gro),
             ("--threads", |t| {
                 t.shape = Shape::Stream {

@@ -6,6 +6,8 @@
 //! arrives behind that still counts. Should all of these get lost, the control channel ends the
 //! receiver, later (see [`crate::attend`]).
 
+pub mod timed;
+
 use super::Shared;
 use super::pattern::{PROBE, Pattern};
 use super::sequence::{Datagrams, Sequence};
@@ -15,6 +17,7 @@ use crate::test::{Engine, MAX_DATAGRAM, Receive, Test};
 use crate::transport::buffer::Buffer;
 use crate::transport::poller::{Interest, Poller};
 use crate::transport::socket::SocketFlow;
+use anyhow::Context;
 use bench_sys::mmsg::{ReceiveBatch, SendBatch};
 use bench_sys::sockopt::{set_udp_gro, set_udp_segment};
 use reports::measure::{Recorder, Verified, Workload};
@@ -22,6 +25,7 @@ use reports::model::{Unavailable, Work};
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
+use timed::TimedBatch;
 
 /// Bytes of a datagram's number.
 pub const NUMBER_BYTES: usize = 8;
@@ -65,23 +69,31 @@ enum Outlet {
     Several(SendBatch),
     /// One behind the other, cut by the kernel or the card.
     Joined(Buffer),
+    /// Several, each with the time at which it is to go.
+    Timed(TimedBatch),
     /// Several through io_uring.
     Ring(Box<SendSlots>),
 }
 
 impl Outlet {
-    fn new(engine: Engine, length: usize) -> anyhow::Result<Self> {
+    /// For a thread of a test that has so many of its flows.
+    fn new(test: &Test, flows: usize, length: usize) -> anyhow::Result<Self> {
         let pattern = Pattern::new(length)?;
         let byte = |index: usize| pattern.at((index % length) as u64, 1)[0];
-        Ok(match engine {
-            Engine::Mmsg => {
-                let mut batch = SendBatch::new(BATCH, length);
-                for index in 0..BATCH {
-                    batch
-                        .datagram_mut(index)
-                        .copy_from_slice(pattern.at(0, length));
-                }
-                Self::Several(batch)
+        let filled = |mut batch: SendBatch| {
+            for index in 0..batch.count() {
+                let datagram = batch.datagram_mut(index);
+                datagram.copy_from_slice(pattern.at(0, length));
+            }
+            batch
+        };
+        Ok(match test.engine {
+            Engine::Mmsg => Self::Several(filled(SendBatch::new(BATCH, length))),
+            Engine::Txtime => {
+                let arrival = test.arrival.as_ref().context("a schedule was asked for")?;
+                let per_s = arrival.rate_per_s * flows as f64 / f64::from(test.flows);
+                let batch = filled(SendBatch::timed(timed::batch(per_s), length));
+                Self::Timed(TimedBatch::new(batch, per_s))
             }
             Engine::Gso => {
                 let count = (MAX_DATAGRAM as usize / length).clamp(1, BATCH);
@@ -110,6 +122,7 @@ impl Outlet {
                     Err(error) => flow.explain("sending to", &error).map(|_| 0),
                 }
             }
+            Self::Timed(timed) => timed.send(flow, next),
             Self::Joined(buffer) => {
                 let mut count = 0;
                 for datagram in buffer.chunks_exact_mut(length) {
@@ -134,9 +147,9 @@ impl UdpSender {
     /// # Errors
     /// The kernel has no memory for the pattern.
     pub fn new(
+        test: &Test,
         flows: Vec<(usize, SocketFlow)>,
         length: usize,
-        engine: Engine,
         shared: Shared,
     ) -> anyhow::Result<Self> {
         let lane = |(index, flow)| Lane {
@@ -145,11 +158,11 @@ impl UdpSender {
             next: 0,
         };
         Ok(Self {
+            outlet: Outlet::new(test, flows.len(), length)?,
             lanes: flows.into_iter().map(lane).collect(),
             turn: 0,
             shared,
             length,
-            outlet: Outlet::new(engine, length)?,
         })
     }
 
@@ -165,6 +178,7 @@ impl Workload for UdpSender {
                 Outlet::Joined(_) => segment(&lane.flow, self.length)?,
                 // There is one lane (Test::check).
                 Outlet::Ring(slots) => slots.prepare(&lane.flow)?,
+                Outlet::Timed(_) => timed::prepare(&lane.flow)?,
                 Outlet::One(_) | Outlet::Several(_) => {}
             }
             lane.flow.prepare_stream()?;
@@ -200,6 +214,10 @@ impl Workload for UdpSender {
             && let Some(ring) = slots.finish()
         {
             self.shared.report_ring(ring);
+        }
+        if let Outlet::Timed(_) = self.outlet {
+            // What has no time of its own would overtake what waits for its.
+            thread::sleep(timed::AHEAD);
         }
         let mut last = vec![0; self.length];
         for pause in ENDS {

@@ -51,6 +51,19 @@ pub fn set_udp_gro(socket: BorrowedFd<'_>, on: bool) -> io::Result<()> {
     set(socket, libc::SOL_UDP, libc::UDP_GRO, i32::from(on))
 }
 
+/// Lets each datagram carry the time of the monotonic clock at which it is to go (`SO_TXTIME`). The fq
+/// queueing discipline heeds it; etf wants another clock.
+///
+/// # Errors
+/// `ENOPROTOOPT` from kernels before 4.19.
+pub fn set_txtime(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let clock = libc::sock_txtime {
+        clockid: libc::CLOCK_MONOTONIC,
+        flags: 0,
+    };
+    set(socket, libc::SOL_SOCKET, libc::SO_TXTIME, clock)
+}
+
 /// Allows sends that the network reads from the caller's memory (`SO_ZEROCOPY`).
 ///
 /// # Errors
@@ -61,7 +74,7 @@ pub fn set_zerocopy(socket: BorrowedFd<'_>) -> io::Result<()> {
 
 fn set<T: Copy>(socket: BorrowedFd<'_>, level: i32, name: i32, value: T) -> io::Result<()> {
     // SAFETY: the descriptor is open as long as it is borrowed; the kernel reads `size_of::<T>()`
-    // bytes of `value`, which is a plain number in every call of this module.
+    // bytes of `value`, which is a number or a struct of numbers in every call of this module.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
