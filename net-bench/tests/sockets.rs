@@ -196,3 +196,70 @@ fn round_trips_over_unix_sockets_name_their_transport() {
     assert!(!facts.contains_key("congestion_control"), "{facts:?}");
     server.wait_for_log("served unix_rr");
 }
+
+/// Has a program run, or started, to which the kernel refuses an option of sockets; `None` where that
+/// cannot be had.
+fn refused<T: Send>((level, name): (i32, i32), start: impl FnOnce() -> T + Send) -> Option<T> {
+    let work = || bench_sys::forbid::socket_option(level, name).map(|()| start());
+    let done = std::thread::scope(|scope| scope.spawn(work).join().unwrap());
+    done.map_err(|error| println!("SKIPPED a refused option: no seccomp: {error}"))
+        .ok()
+}
+
+/// On either side: it is not measured without, and the server serves on.
+#[test]
+fn an_offload_that_the_kernel_refuses_is_unavailable_with_its_word_and_the_remedy() {
+    use nix::libc::{SO_ZEROCOPY, SOL_SOCKET, SOL_UDP, UDP_GRO, UDP_SEGMENT};
+    let offloads: [((i32, i32), &[&str], &str); 3] = [
+        (
+            (SOL_SOCKET, SO_ZEROCOPY),
+            &["tcp_stream", "-e", "zerocopy"],
+            "SO_ZEROCOPY",
+        ),
+        (
+            (SOL_UDP, UDP_SEGMENT),
+            &["udp_stream", "-e", "gso"],
+            "UDP_SEGMENT",
+        ),
+        (
+            (SOL_UDP, UDP_GRO),
+            &["udp_stream", "--receive", "gro", "-R"],
+            "UDP_GRO",
+        ),
+    ];
+    for (option, case, name) in offloads {
+        let server = Server::start(&[]);
+        let Some(poor) = refused(option, || Server::start(&[])) else {
+            return;
+        };
+        let run = |case: &[&str], server: &Server| {
+            let command = &mut net_bench(case);
+            command.args([
+                "-t",
+                "0.1",
+                "-O",
+                "0",
+                "-c",
+                "127.0.0.1",
+                "-p",
+                &server.port(),
+            ]);
+            command.output().unwrap()
+        };
+        let here = refused(option, || run(case, &server)).unwrap();
+        // The other way round, for the server to be the one that wants it.
+        let turned = match case.split_last() {
+            Some((&"-R", forward)) => run(forward, &poor),
+            _ => run(&[case, &["-R"]].concat(), &poor),
+        };
+        for output in [here, turned] {
+            assert_eq!(output.status.code(), Some(3), "{name}: {}", said(&output));
+            let told = said(&output);
+            for word in [name, "Protocol not available", "use --"] {
+                assert!(told.contains(word), "no {word} in {told}");
+            }
+        }
+        server.assert_serves();
+        poor.assert_serves();
+    }
+}

@@ -173,7 +173,7 @@ fn what_the_kernel_copied_in_spite_of_zerocopy_is_reported() {
 
 /// Has a command run, or started, where io_uring is forbidden; `None` where that cannot be done.
 fn forbidden<T: Send>(start: impl FnOnce() -> T + Send) -> Option<T> {
-    let work = || bench_sys::ring::forbid().map(|()| start());
+    let work = || bench_sys::forbid::io_uring().map(|()| start());
     let result = thread::scope(|scope| scope.spawn(work).join().unwrap());
     result
         .map_err(|error| println!("SKIPPED io_uring forbidden: no seccomp: {error}"))

@@ -10,6 +10,7 @@
 pub mod calls;
 mod cycles;
 pub mod ethtool;
+pub mod forbid;
 pub mod mmsg;
 pub mod repeated;
 pub mod reuseport;

@@ -7,12 +7,10 @@
 //! the calls of any other, with an error.
 
 mod base;
-mod forbid;
 mod mapping;
 mod receive;
 mod send;
 
-pub use forbid::forbid;
 pub use receive::{ReceiveRing, Received};
 pub use send::{SendKind, SendRing, Usage};
 

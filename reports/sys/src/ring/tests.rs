@@ -246,7 +246,7 @@ fn datagrams_stay_apart_and_empty_ones_end_nothing() {
 fn a_refusal_says_what_was_refused_and_how() {
     let (ours, _theirs) = pair(4096);
     let refused = thread::spawn(move || {
-        forbid().map(|()| SendRing::new(ours, &[0; 10], 1, SendKind::Copied).err())
+        crate::forbid::io_uring().map(|()| SendRing::new(ours, &[0; 10], 1, SendKind::Copied).err())
     });
     match refused.join().expect("no panic") {
         Err(error) => println!("SKIPPED a refusal: no seccomp: {error}"),
