@@ -32,7 +32,8 @@ fn command() -> Command {
     let list = list::ListArgs::augment_args(Command::new("list"))
         .about("List all cases: what can run here, and why what cannot does not");
     let serve = serve::ServeArgs::augment_args(Command::new("serve"))
-        .about("Serve the tests of clients on other hosts");
+        .about("Serve the tests of clients on other hosts")
+        .after_help(serve::AFTER_HELP);
     let program = Command::new(PROGRAM)
         .about(
             "Measures the latency and bandwidth of a network between two hosts, or of this host's \

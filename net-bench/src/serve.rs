@@ -1,18 +1,36 @@
-//! `net-bench serve`: the server as a process of its own.
+//! `net-bench serve`: the server as a process of its own, in a terminal, as a [`daemon`], or under a
+//! service manager.
+
+mod daemon;
+mod log;
+mod notify;
+mod pid_file;
 
 use anyhow::Context;
 use clap::Args;
+use clap::builder::{PathBufValueParser, TypedValueParser};
+use log::Log;
 use net_bench::control::Key;
 use net_bench::server::{Limits, Options, Server};
 use net_bench::size;
 use net_bench::spec::DEFAULT_PORT;
+use notify::Notify;
+use pid_file::PidFile;
 use reports::host;
 use reports::measure::{install_signal_handlers, stop_requested};
 use reports::program::{self, Usage};
-use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+/// The heading of the options for servers that nobody watches.
+const SERVICE: &str = "Service";
+
+/// What is said of service managers below the options.
+pub const AFTER_HELP: &str = "A service manager that sets NOTIFY_SOCKET, like systemd for a unit of \
+    Type=notify, is told when the server listens, how many clients it has, that it is well (if \
+    WatchdogSec= is set), and when it ends. SIGINT and SIGTERM end the server in good order; a \
+    second one ends it at once.";
 
 /// Options of `serve`.
 #[derive(Debug, Args)]
@@ -48,6 +66,23 @@ pub struct ServeArgs {
     /// [default: 1G for each]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     max_memory: Option<u64>,
+    /// Run in the background: return once the server listens, or say why it cannot. Without
+    /// --log-file the lines about its clients are lost
+    #[arg(short = 'D', long, help_heading = SERVICE)]
+    daemon: bool,
+    /// Write the number of the server's process to FILE, and remove it at the end. A server that
+    /// lives keeps others from using the same FILE
+    #[arg(long, value_name = "FILE", help_heading = SERVICE, value_parser = absolute_path())]
+    pid_file: Option<PathBuf>,
+    /// Add the lines about clients to FILE, with the time in UTC, rather than to standard error.
+    /// SIGHUP has it opened anew, for whoever rotates logs
+    #[arg(long, value_name = "FILE", help_heading = SERVICE, value_parser = absolute_path())]
+    log_file: Option<PathBuf>,
+}
+
+/// A path that still leads to the same file after a daemon has changed its folder.
+fn absolute_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(std::path::absolute)
 }
 
 impl ServeArgs {
@@ -82,11 +117,33 @@ impl ServeArgs {
     }
 }
 
-/// Serves until SIGINT or SIGTERM, or until the first test is over if that was asked.
+/// Serves in this process or in a daemon, until SIGINT or SIGTERM, or until the first test is over
+/// if that was asked.
 pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let key = Key::find(args.key_file.as_deref())?;
     args.check(&key)?;
+    if args.daemon {
+        return daemon::start(|parent| {
+            serve(args, key, |line, log| {
+                log.detach()?;
+                parent.listening(line)
+            })
+        });
+    }
+    serve(args, key, |line, _| program::print(line))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Serves to the end. `announce` is called once the server listens.
+fn serve(
+    args: &ServeArgs,
+    key: Key,
+    announce: impl FnOnce(&str, &Log) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     install_signal_handlers().context("cannot set handlers for SIGINT, SIGTERM")?;
+    let log = Log::open(args.log_file.as_deref())?;
+    // Before the port: of a server that runs already, its process says more than its port.
+    let pid_file = args.pid_file.as_deref().map(PidFile::claim).transpose()?;
     let options = Options {
         key,
         host: Some(host::fingerprint()),
@@ -102,10 +159,24 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let control = args.control_addr.unwrap_or(args.bind);
     let server = Server::bind(SocketAddr::new(control, args.port), options)
         .context("choose another --bind, --control-addr or --port")?;
-    program::print(&format!("listening on {}\n", server.address()?))?;
-    server.serve(stop_requested, &|line| {
-        // A closed terminal must not end the server.
-        let _ = writeln!(io::stderr(), "{line}");
-    })?;
-    Ok(ExitCode::SUCCESS)
+    let address = server.address()?;
+    if let Some(pid_file) = &pid_file {
+        pid_file.write()?;
+    }
+    announce(&format!("listening on {address}\n"), &log)?;
+    let mut notify = Notify::ready(address, &log);
+    let end = || {
+        log.reopen_if_asked();
+        notify.look_around(server.client_count());
+        if stop_requested() {
+            notify.stopping();
+        }
+        stop_requested()
+    };
+    let served = server.serve(end, &|line| log.line(line));
+    notify.stopping();
+    if let (Err(error), true) = (&served, log.is_file()) {
+        log.line(&format!("{error:#}"));
+    }
+    served
 }

@@ -164,13 +164,23 @@ impl Server {
         Ok(self.listener.local_addr()?)
     }
 
-    /// Serves until `end` says so. Then tests that run are ended early, so that their clients still
-    /// get a result of what there is, and the others' control channels are closed. `log` gets a line
-    /// per client.
+    /// How many clients are being attended to.
+    #[must_use]
+    pub fn client_count(&self) -> usize {
+        self.clients().len()
+    }
+
+    /// Serves until `end` says so, which is asked several times a second. Then tests that run are
+    /// ended early, so that their clients still get a result of what there is, and the others'
+    /// control channels are closed. `log` gets a line per client.
     ///
     /// # Errors
     /// The listener is broken.
-    pub fn serve(&self, end: impl Fn() -> bool, log: &(dyn Fn(&str) + Sync)) -> anyhow::Result<()> {
+    pub fn serve(
+        &self,
+        mut end: impl FnMut() -> bool,
+        log: &(dyn Fn(&str) + Sync),
+    ) -> anyhow::Result<()> {
         thread::scope(|scope| {
             let mut number = 0;
             let result = loop {

@@ -1,9 +1,9 @@
 //! What other benchmarks printed, as reports.
 //!
 //! People trust the tools they know, and a figure of ours means little before it stands beside
-//! theirs. This module reads the outputs of fio, iperf3, sockperf, perftest, fi_pingpong, the OSU
-//! micro-benchmarks and the Intel MPI Benchmarks, one module each, so that a comparison treats
-//! their runs as it treats our own.
+//! theirs. This module reads the outputs of fio, iperf3, sockperf, netperf, neper, perftest,
+//! fi_pingpong, the OSU micro-benchmarks and the Intel MPI Benchmarks, one module each, so that a
+//! comparison treats their runs as it treats our own.
 //!
 //! Three rules: a number keeps the peer's definition (the benchmark's text says which, and a metric
 //! whose definition differs from ours is marked with the peer's name); units are converted exactly,
@@ -17,6 +17,8 @@ mod fio;
 mod imb;
 mod iperf3;
 mod json;
+mod neper;
+mod netperf;
 mod osu;
 mod perftest;
 mod sockperf;
@@ -41,6 +43,10 @@ pub enum Format {
     Iperf3,
     /// sockperf ping-pong, under-load, throughput
     Sockperf,
+    /// netperf TCP_STREAM, UDP_STREAM, TCP_RR and the like: its tables, or lines with -- -k
+    Netperf,
+    /// neper's tcp_stream, udp_stream, tcp_rr, udp_rr, tcp_crr
+    Neper,
     /// ib_send_lat, ib_write_bw and the other tests of perftest
     Perftest,
     /// libfabric's fi_pingpong
@@ -54,10 +60,12 @@ pub enum Format {
 
 impl Format {
     /// All formats, in the order in which messages name them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Fio,
         Self::Iperf3,
         Self::Sockperf,
+        Self::Netperf,
+        Self::Neper,
         Self::Perftest,
         Self::FiPingpong,
         Self::Osu,
@@ -71,6 +79,8 @@ impl Format {
             Self::Fio => "fio",
             Self::Iperf3 => "iperf3",
             Self::Sockperf => "sockperf",
+            Self::Netperf => "netperf",
+            Self::Neper => "neper",
             Self::Perftest => "perftest",
             Self::FiPingpong => "fi_pingpong",
             Self::Osu => "osu",
@@ -85,6 +95,12 @@ impl Format {
             Self::Fio => any(&["\"fio version\""]),
             Self::Iperf3 => any(&["\"iperf 3"]),
             Self::Sockperf => any(&["sockperf: "]),
+            Self::Netperf => any(&[
+                " TEST from ",
+                "THROUGHPUT_UNITS=",
+                "are you sure there is a netserver",
+            ]),
+            Self::Neper => any(&["invalid_secret_count="]),
             Self::Perftest => any(&[
                 "t_typical[usec]",
                 "tps average",
@@ -102,6 +118,8 @@ impl Format {
             Self::Fio => fio::parse(text),
             Self::Iperf3 => iperf3::parse(text),
             Self::Sockperf => sockperf::parse(text, &context.argv),
+            Self::Netperf => netperf::parse(text, &context.argv),
+            Self::Neper => neper::parse(text),
             Self::Perftest => perftest::parse(text),
             Self::FiPingpong => fi_pingpong::parse(text),
             Self::Osu => osu::parse(text),

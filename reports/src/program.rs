@@ -333,19 +333,25 @@ pub fn exit_code<'a>(cases: impl IntoIterator<Item = &'a Case>) -> u8 {
 }
 
 /// Runs a program's main function: an error becomes one line on standard error, its causes
-/// included, and [`EXIT_FAILED`]; one that carries [`model::Unavailable`] becomes
-/// [`EXIT_UNAVAILABLE`], one that carries [`Usage`] becomes [`EXIT_USAGE`].
+/// included, and the exit code that [`error_code`] gives it.
 pub fn main(program: &str, body: impl FnOnce() -> anyhow::Result<ExitCode>) -> ExitCode {
     body().unwrap_or_else(|error| {
         eprintln!("{program}: {}", visible_lines(&format!("{error:#}")));
-        if error.downcast_ref::<Usage>().is_some() {
-            ExitCode::from(EXIT_USAGE)
-        } else if error.downcast_ref::<model::Unavailable>().is_some() {
-            ExitCode::from(EXIT_UNAVAILABLE)
-        } else {
-            ExitCode::from(EXIT_FAILED)
-        }
+        ExitCode::from(error_code(&error))
     })
+}
+
+/// The exit code of an error: [`EXIT_USAGE`] if it carries [`Usage`], [`EXIT_UNAVAILABLE`] if it
+/// carries [`model::Unavailable`], else [`EXIT_FAILED`].
+#[must_use]
+pub fn error_code(error: &anyhow::Error) -> u8 {
+    if error.downcast_ref::<Usage>().is_some() {
+        EXIT_USAGE
+    } else if error.downcast_ref::<model::Unavailable>().is_some() {
+        EXIT_UNAVAILABLE
+    } else {
+        EXIT_FAILED
+    }
 }
 
 /// A command line that parses but makes no sense: which option, and what to do.

@@ -88,11 +88,13 @@ fn of_limit(binding: Binding, asked: &Asked<'_>) -> Share {
 }
 
 /// Programs whose bandwidth goes over a network; the first part of a benchmark's id.
-const NETWORK: [&str; 8] = [
+const NETWORK: [&str; 10] = [
     "net-bench",
     "mpi-kernels",
     "iperf3",
     "sockperf",
+    "netperf",
+    "neper",
     "perftest",
     "fi_pingpong",
     "osu",

@@ -5,7 +5,7 @@
 //! the ethtool ioctls, which alone know a network card's firmware, statistics and queues; the socket
 //! options that no crate knows; what the kernel tells of a connection; the choice among sockets that
 //! share a port; batches of datagrams whose headers are laid out once; transfers inside the
-//! kernel; and io_uring on a socket.
+//! kernel; io_uring on a socket; and the fork of a daemon.
 
 pub mod calls;
 mod cycles;
@@ -13,6 +13,7 @@ pub mod ethtool;
 pub mod forbid;
 pub mod mmsg;
 pub mod repeated;
+pub mod process;
 pub mod reuseport;
 pub mod ring;
 pub mod socket_state;

@@ -68,7 +68,7 @@ fn what_is_no_output_of_a_peer_is_named_with_its_fault() {
         (
             "letter.txt",
             b"Dear Sir or Madam,\n".to_vec(),
-            "fio, iperf3, sockperf, perftest",
+            "fio, iperf3, sockperf, netperf, neper, perftest",
         ),
         (
             "headers.txt",
@@ -130,6 +130,8 @@ fn one_bad_file_does_not_stop_the_others_and_the_wrong_format_is_refused() {
         "fio",
         "iperf3",
         "sockperf",
+        "netperf",
+        "neper",
         "perftest",
         "fi_pingpong",
         "imb",
@@ -144,7 +146,7 @@ fn one_bad_file_does_not_stop_the_others_and_the_wrong_format_is_refused() {
     }
     let wrong: [&[&str]; 5] = [
         &[],
-        &["--from", "netperf", "osu-bw.txt"],
+        &["--from", "uperf", "osu-bw.txt"],
         &["--json", "osu-bw.txt", "osu-bibw.txt"],
         &["osu-bw.txt", "osu-bibw.txt", "-o", "one.json"],
         &["-", "-"],

@@ -116,6 +116,8 @@ fn what_peers_report_as_failed_failed() {
     );
     let refused = imported("sockperf-refused.txt");
     assert!(failure(&refused.cases[0]).contains("errno=111 Connection refused"));
+    let netperf = imported("netperf-refused.txt");
+    assert!(failure(&netperf.cases[0]).contains("are you sure there is a netserver"));
     let nothing = imported("sockperf-no-observations.txt");
     assert!(failure(&nothing.cases[0]).contains("No valid observations"));
     let osu = imported("osu-latency-invalid.txt");

@@ -1,8 +1,8 @@
-//! What iperf3 and sockperf measured.
+//! What iperf3, sockperf, netperf and neper measured.
 
-use super::{folder, imported, measured, param, reason, value, values};
+use super::{flags, folder, imported, measured, param, reason, value, values};
 use reports::import::{self, Context, Format};
-use reports::model::Fact;
+use reports::model::{Fact, Severity};
 use std::fs;
 
 #[test]
@@ -131,5 +131,179 @@ fn the_command_line_says_what_sockperf_does_not() {
     assert_eq!(
         (report.run.argv.len(), report.run.started.as_str()),
         (5, "2026-11-23T11:35:06.000Z")
+    );
+}
+
+#[test]
+fn netperfs_tables_are_read_in_the_unit_of_their_header() {
+    let case = &imported("netperf-tcp_stream.txt").cases[0];
+    assert_eq!(case.benchmark.id, "netperf/tcp_stream");
+    assert_eq!(param(case, "message_bytes"), "16384");
+    values(case, &[("bandwidth_bytes_per_s", 17_476_740_000.0 / 8.0)]);
+    assert_eq!(measured(case).elapsed_s, Fact::Known(1.0));
+    assert!(reason(case, "sender_bandwidth_bytes_per_s").contains("receiver's rate only"));
+    let binary = &imported("netperf-tcp_stream-cpu.txt").cases[0];
+    values(binary, &[("bandwidth_bytes_per_s", 891.41 * 1_048_576.0)]);
+
+    let udp = &imported("netperf-udp_stream.txt").cases[0];
+    values(
+        udp,
+        &[
+            ("bandwidth_bytes_per_s", 47_558_470_000.0 / 8.0),
+            ("sender_bandwidth_bytes_per_s", 92_346_150_000.0 / 8.0),
+            ("lost_datagrams", 85_913.0),
+            ("loss_ratio", 85_913.0 / 177_141.0),
+        ],
+    );
+    let work = measured(udp).work.known().copied().expect("known");
+    assert_eq!((work.ops, work.bytes), (91_228, 91_228 * 65_507));
+
+    for (file, id, rate) in [
+        ("netperf-tcp_rr.txt", "netperf/tcp_rr", 159_586.12),
+        ("netperf-tcp_rr-cpu.txt", "netperf/tcp_rr", 72_497.88),
+        ("netperf-udp_rr.txt", "netperf/udp_rr", 199_047.26),
+        ("netperf-tcp_crr.txt", "netperf/tcp_crr", 34_033.01),
+    ] {
+        let case = &imported(file).cases[0];
+        assert_eq!(case.benchmark.id, id);
+        assert_eq!(param(case, "request_bytes"), "1");
+        values(case, &[("transactions_per_s", rate)]);
+    }
+    let bits = &imported("netperf-tcp_rr-bits.txt").cases[0];
+    assert!(
+        reason(bits, "transactions_per_s").contains("asked for 10^6bits in its place, with -f")
+    );
+}
+
+#[test]
+fn netperfs_keys_say_more_than_its_tables() {
+    let report = imported("netperf-tcp_rr-keys.txt");
+    assert_eq!(report.run.argv[0], "netperf");
+    let case = &report.cases[0];
+    values(
+        case,
+        &[
+            ("transactions_per_s", 144_497.31),
+            ("round_trip_ns mean (netperf)", 6_890.0),
+            ("round_trip_ns p50 (netperf)", 4_000.0),
+            ("round_trip_ns p99 (netperf)", 10_000.0),
+            ("round_trip_ns max (netperf)", 5_426_000.0),
+        ],
+    );
+    let work = measured(case).work.known().copied().expect("known");
+    assert_eq!((work.ops, work.bytes), (144_520, 289_040));
+    let table = &imported("netperf-tcp_rr.txt").cases[0];
+    assert_eq!(
+        case.benchmark, table.benchmark,
+        "the same test, however it was printed"
+    );
+
+    let stream = &imported("netperf-tcp_stream-keys.txt").cases[0];
+    values(
+        stream,
+        &[
+            ("bandwidth_bytes_per_s", 13_187_120_000.0 / 8.0),
+            ("sender_bandwidth_bytes_per_s", 13_187_120_000.0 / 8.0),
+            ("retransmitted_segments", 16.0),
+        ],
+    );
+    let work = measured(stream).work.known().copied().expect("known");
+    assert_eq!((work.ops, work.bytes), (13_381, 1_654_161_408));
+    let udp = &imported("netperf-udp_stream-keys.txt").cases[0];
+    values(
+        udp,
+        &[
+            ("bandwidth_bytes_per_s", 16_500_250_000.0 / 8.0),
+            ("sender_bandwidth_bytes_per_s", 89_819_160_000.0 / 8.0),
+            ("lost_datagrams", 171_454.0 - 31_497.0),
+        ],
+    );
+    let back = &imported("netperf-tcp_maerts-keys.txt").cases[0];
+    values(
+        back,
+        &[
+            ("bandwidth_bytes_per_s", 17_877_440_000.0 / 8.0),
+            ("sender_bandwidth_bytes_per_s", 17_919_050_000.0 / 8.0),
+        ],
+    );
+    let connections = &imported("netperf-tcp_crr-keys.txt").cases[0];
+    values(
+        connections,
+        &[
+            ("transactions_per_s", 39_470.47),
+            ("transaction_ns mean (netperf)", 25_300.0),
+        ],
+    );
+}
+
+#[test]
+fn without_its_banner_netperfs_command_line_names_the_test() {
+    let text = fs::read_to_string(folder().join("netperf-udp_rr.txt")).expect("there");
+    let (_, rows) = text.split_once("per sec").expect("a header");
+    let import = |argv: &[&str]| {
+        let context = Context {
+            argv: argv.iter().map(|&word| word.to_owned()).collect(),
+            ..Context::default()
+        };
+        import::import(rows, Some(Format::Netperf), &context)
+    };
+    let report = import(&["netperf", "-P", "0", "-t", "UDP_RR"]).expect("it imports");
+    assert_eq!(report.cases[0].benchmark.id, "netperf/udp_rr");
+    assert_eq!(value(&report.cases[0], "transactions_per_s"), 199_047.26);
+    let alone = import(&["netperf", "-P", "0", "-N", "-t", "UDP_RR"]).expect("it imports");
+    let flagged = flags(&alone.cases[0]);
+    assert_eq!(flagged, [("no_control", Severity::Invalid)]);
+    for argv in [&[][..], &["netperf", "-t", "SCTP_RR"]] {
+        let error = import(argv).expect_err("which test?").to_string();
+        assert!(error.contains("names no test of netperf"), "{error}");
+    }
+}
+
+#[test]
+fn nepers_receiver_is_the_side_that_reads() {
+    let report = imported("neper-tcp_stream.txt");
+    assert_eq!(report.program.version, Fact::Known("1.1.0".to_owned()));
+    let client = &report.cases[0];
+    assert_eq!(param(client, "duration_s"), "2");
+    let server = &imported("neper-tcp_stream-server.txt").cases[0];
+    for case in [client, server] {
+        assert_eq!(param(case, "direction"), "forward");
+        assert_eq!(case.benchmark.id, "neper/tcp_stream");
+        values(case, &[("bandwidth_bytes_per_s", 18_422_069_952.0 / 8.0)]);
+        assert!(reason(case, "sender_bandwidth_bytes_per_s").contains("does not count"));
+    }
+    let udp = &imported("neper-udp_stream.txt").cases[0];
+    assert_eq!(udp.benchmark.id, "neper/udp_stream");
+    values(udp, &[("bandwidth_bytes_per_s", 1_728_472_096.0 / 8.0)]);
+}
+
+#[test]
+fn nepers_tests_are_told_apart_by_their_options() {
+    let case = &imported("neper-tcp_rr-percentiles.txt").cases[0];
+    assert_eq!(case.benchmark.id, "neper/tcp_rr");
+    values(
+        case,
+        &[
+            ("transactions_per_s", 171_373.39),
+            ("round_trip_ns mean (neper)", 5_779.0),
+            ("round_trip_ns p50 (neper)", 5_670.0),
+            ("round_trip_ns p99.9 (neper)", 31_030.0),
+            ("round_trip_ns max (neper)", 1_425_014.0),
+        ],
+    );
+    let work = measured(case).work.known().copied().expect("known");
+    assert_eq!((work.ops, work.bytes), (342_762, 2 * 342_762));
+    let elapsed = measured(case).elapsed_s.known().copied().expect("known");
+    assert!((elapsed - 2.000_083).abs() < 1e-6, "{elapsed}");
+    let udp = &imported("neper-udp_rr.txt").cases[0];
+    assert_eq!(udp.benchmark.id, "neper/udp_rr");
+    let connections = &imported("neper-tcp_crr.txt").cases[0];
+    assert_eq!(connections.benchmark.id, "neper/tcp_crr");
+    values(
+        connections,
+        &[
+            ("transactions_per_s", 41_067.29),
+            ("transaction_ns mean (neper)", 24_615.0),
+        ],
     );
 }
