@@ -5,8 +5,8 @@
 //! case drives a [`measure::Workload`] through the harness ([`measure::run`]), the totals become a
 //! [`model::Measurement`], and [`program::emit`] puts the [`model::Report`] where the user asked.
 //! After that only reports are read: [`suite`] repeats and interleaves runs as fresh processes,
-//! [`import`] turns peers' outputs into reports, [`summary`] condenses repetitions with the intervals
-//! of [`stats`], [`mod@compare`] sets two groups of runs against each other, [`history`] keeps what
+//! [`perform`] shows them as they come, [`import`] turns peers' outputs into reports, [`summary`]
+//! condenses repetitions with the intervals of [`stats`], [`mod@compare`] sets two groups of runs against each other, [`history`] keeps what
 //! matters of every run and finds since when a number is what it is, and [`render`] draws.
 //!
 //! Two rules shape the crate. What measures never prints and what prints never measures; the two
@@ -21,6 +21,7 @@ pub mod host;
 pub mod import;
 pub mod measure;
 pub mod model;
+pub mod perform;
 pub mod program;
 pub mod rank;
 pub mod ratios;

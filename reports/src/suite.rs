@@ -21,7 +21,7 @@ pub use asked::Asked;
 pub use plan::{AGAIN, Plan, Scheduled, Unit};
 pub use runner::{Progress, Ran, RunEvent, Verdict, run};
 pub use session::{Recorded, Session, SessionError};
-pub use stopping::{Stopped, is_narrow};
+pub use stopping::{Stopped, is_narrow, width};
 
 use crate::import::Format;
 use clap::ValueEnum;
