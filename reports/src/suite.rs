@@ -229,7 +229,7 @@ impl Suite {
         distinct("rows", self.rows.iter().map(|row| &row.name))?;
         distinct("arms", self.arms.iter().map(|arm| &arm.name))?;
         for arm in &self.arms {
-            check_name(&arm.name).map_err(|fault| format!("arm {:?}: {fault}", arm.name))?;
+            check_arm(&arm.name)?;
         }
         self.check_matrix()?;
         self.check_arms_again()?;
@@ -284,7 +284,7 @@ impl Row {
         }
         distinct("arms", self.arms.iter().map(|arm| &arm.name))?;
         for arm in &self.arms {
-            check_name(&arm.name).map_err(|fault| format!("arm {:?}: {fault}", arm.name))?;
+            check_arm(&arm.name)?;
         }
         let servers = self.arms.iter().filter_map(|arm| arm.server.as_ref());
         let commands = self.arms.iter().map(|arm| &arm.command);
@@ -307,6 +307,17 @@ fn check_name(name: &str) -> Result<(), String> {
         return Err(
             "the name must be letters, digits, '-', '_' and '.', not starting with '.'".into(),
         );
+    }
+    Ok(())
+}
+
+/// An arm may be named after options and their values, as those of a matrix are: its files get
+/// names of their own.
+fn check_arm(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(format!(
+            "arm {name:?}: the name must be characters without spaces, such as new or engine=uring"
+        ));
     }
     Ok(())
 }
@@ -397,5 +408,8 @@ mod tests {
         assert!(fault(&unused).contains("variants would be alike"));
         let again = format!("noise_floor = true\n{TWO_ROWS}[[arm]]\nname = \"x-again\"\n");
         assert!(fault(&again).contains("x-again"));
+        let arm = |name| format!("{TWO_ROWS}[[arm]]\nname = \"{name}\"\n");
+        assert!(Suite::parse(&arm("engine=uring,to=[::1]:5280")).is_ok());
+        assert!(fault(&arm("a b")).contains("arm \"a b\": the name must be"));
     }
 }
