@@ -18,6 +18,7 @@ mod session;
 mod stopping;
 
 pub use asked::Asked;
+pub(crate) use plan::product;
 pub use plan::{AGAIN, Plan, Scheduled, Unit};
 pub use runner::{Progress, Ran, RunEvent, Verdict, run};
 pub use session::{Recorded, Session, SessionError};
@@ -166,7 +167,7 @@ fn default_timeout_s() -> f64 {
 }
 
 /// The most repetitions of a row: more is a typing error.
-const MAX_REPETITIONS: u32 = 10_000;
+pub(crate) const MAX_REPETITIONS: u32 = 10_000;
 
 /// Why a suite file cannot be used.
 #[derive(Debug, thiserror::Error)]
