@@ -31,8 +31,8 @@ const SUITE_FILE: &str = "sweep.toml";
 pub struct SweepArgs {
     /// Compare values of one of the options above: the case runs under each, in fresh processes
     /// that take turns in a drawn and then reversed order, as the arms of a suite of `reports run`.
-    /// NAME is the option's long name; a flag has the values true and false; several --sweep
-    /// multiply, up to 64 combinations. Ratios are to the first values. With it -o names the
+    /// NAME is the option's long name; a value holds no comma; a flag has true and false; several
+    /// --sweep multiply, up to 64 combinations. Ratios are to the first values. With it -o names the
     /// session's folder [default: a new one in bench-results], --json prints the ratios and all
     /// reports, and an arm that is unavailable here says why and fails nothing
     #[arg(long = "sweep", value_name = "NAME=V1,V2,...", value_parser = Axis::parse)]
