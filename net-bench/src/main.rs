@@ -10,10 +10,11 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use reports::host;
 use reports::model::Fact;
 use reports::program::{self, Progress, Session};
+use reports::sweep::{self, SweepArgs, Swept};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let matches = command().get_matches();
+    let matches = sweep::matches(&command());
     program::main(PROGRAM, || {
         raise_descriptor_limit();
         match matches.subcommand() {
@@ -45,17 +46,30 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(list)
         .subcommand(serve);
-    CASES.iter().fold(program, |program, row| {
-        let definition = format!("Definition: {}", row.entry.definition);
-        let case = (row.options)(Command::new(row.entry.name))
-            .about(row.entry.summary)
-            .after_help(format!("{definition}\n\n{}", program::EXIT_CODES_HELP));
-        program.subcommand(case)
-    })
+    program.subcommands(CASES.iter().map(case))
 }
 
-/// Runs one case and puts its report where the user asked.
+/// The subcommand of a case.
+fn case(row: &Row) -> Command {
+    let definition = format!("Definition: {}", row.entry.definition);
+    let options = (row.options)(Command::new(row.entry.name));
+    // After the options: their documentation would replace it.
+    SweepArgs::augment_args(options)
+        .about(row.entry.summary)
+        .after_help(format!("{definition}\n\n{}", program::EXIT_CODES_HELP))
+}
+
+/// Runs one case, or several variants of it, and puts the report where the user asked.
 fn measure(row: &Row, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let sweep = SweepArgs::from_arg_matches(matches)?;
+    if sweep.asked() {
+        return sweep.run(&Swept {
+            program: PROGRAM,
+            command: &case(row),
+            matches,
+            check: &|matches| (row.spec)(matches).map(drop),
+        });
+    }
     let spec = (row.spec)(matches)?;
     let seed = match spec.test.request_arrival() {
         Some(arrival) => Fact::Known(arrival.seed),
@@ -76,5 +90,24 @@ fn raise_descriptor_limit() {
         && soft < hard
     {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_of_every_case_can_be_swept_by_its_long_name() {
+        command().debug_assert();
+        for case in CASES.iter().map(case) {
+            for option in case.get_arguments() {
+                assert!(
+                    option.get_long().is_some(),
+                    "{} {option:?}",
+                    case.get_name()
+                );
+            }
+        }
     }
 }

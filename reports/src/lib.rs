@@ -5,6 +5,7 @@
 //! case drives a [`measure::Workload`] through the harness ([`measure::run`]), the totals become a
 //! [`model::Measurement`], and [`program::emit`] puts the [`model::Report`] where the user asked.
 //! After that only reports are read: [`suite`] repeats and interleaves runs as fresh processes,
+//! [`perform`] shows them as they come, [`sweep`] makes a suite of a case's command line,
 //! [`import`] turns peers' outputs into reports, [`summary`] condenses repetitions with the intervals
 //! of [`stats`], [`mod@compare`] sets two groups of runs against each other, [`history`] keeps what
 //! matters of every run and finds since when a number is what it is, and [`render`] draws.
@@ -21,6 +22,7 @@ pub mod host;
 pub mod import;
 pub mod measure;
 pub mod model;
+pub mod perform;
 pub mod program;
 pub mod rank;
 pub mod ratios;
@@ -28,6 +30,7 @@ pub mod render;
 pub mod stats;
 pub mod suite;
 pub mod summary;
+pub mod sweep;
 
 #[cfg(test)]
 pub(crate) mod fixtures;

@@ -18,10 +18,11 @@ mod session;
 mod stopping;
 
 pub use asked::Asked;
+pub(crate) use plan::product;
 pub use plan::{AGAIN, Plan, Scheduled, Unit};
 pub use runner::{Progress, Ran, RunEvent, Verdict, run};
 pub use session::{Recorded, Session, SessionError};
-pub use stopping::{Stopped, is_narrow};
+pub use stopping::{Stopped, is_narrow, width};
 
 use crate::import::Format;
 use clap::ValueEnum;
@@ -166,7 +167,7 @@ fn default_timeout_s() -> f64 {
 }
 
 /// The most repetitions of a row: more is a typing error.
-const MAX_REPETITIONS: u32 = 10_000;
+pub(crate) const MAX_REPETITIONS: u32 = 10_000;
 
 /// Why a suite file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -229,7 +230,7 @@ impl Suite {
         distinct("rows", self.rows.iter().map(|row| &row.name))?;
         distinct("arms", self.arms.iter().map(|arm| &arm.name))?;
         for arm in &self.arms {
-            check_name(&arm.name).map_err(|fault| format!("arm {:?}: {fault}", arm.name))?;
+            check_arm(&arm.name)?;
         }
         self.check_matrix()?;
         self.check_arms_again()?;
@@ -284,7 +285,7 @@ impl Row {
         }
         distinct("arms", self.arms.iter().map(|arm| &arm.name))?;
         for arm in &self.arms {
-            check_name(&arm.name).map_err(|fault| format!("arm {:?}: {fault}", arm.name))?;
+            check_arm(&arm.name)?;
         }
         let servers = self.arms.iter().filter_map(|arm| arm.server.as_ref());
         let commands = self.arms.iter().map(|arm| &arm.command);
@@ -307,6 +308,17 @@ fn check_name(name: &str) -> Result<(), String> {
         return Err(
             "the name must be letters, digits, '-', '_' and '.', not starting with '.'".into(),
         );
+    }
+    Ok(())
+}
+
+/// An arm may be named after options and their values, as those of a matrix are: its files get
+/// names of their own.
+fn check_arm(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(format!(
+            "arm {name:?}: the name must be characters without spaces, such as new or engine=uring"
+        ));
     }
     Ok(())
 }
@@ -397,5 +409,8 @@ mod tests {
         assert!(fault(&unused).contains("variants would be alike"));
         let again = format!("noise_floor = true\n{TWO_ROWS}[[arm]]\nname = \"x-again\"\n");
         assert!(fault(&again).contains("x-again"));
+        let arm = |name| format!("{TWO_ROWS}[[arm]]\nname = \"{name}\"\n");
+        assert!(Suite::parse(&arm("engine=uring,to=[::1]:5280")).is_ok());
+        assert!(fault(&arm("a b")).contains("arm \"a b\": the name must be"));
     }
 }

@@ -145,10 +145,7 @@ impl CaseSummary {
                         && other.benchmark.params.get(*name) != Some(value)
                 })
             })
-            .map(|(name, value)| match value.as_str() {
-                Some(text) => format!("{name}={text}"),
-                None => format!("{name}={value}"),
-            })
+            .filter_map(|(name, value)| labels::setting(self, name, value))
             .collect();
         let arm = self.arm.as_ref().map(|arm| format!("[{arm}]"));
         let words = [self.benchmark.id.clone()].into_iter().chain(arm);

@@ -4,6 +4,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use reports::case::{Availability, Entry};
 use reports::model::Fact;
 use reports::program::{self, OutputArgs, Progress, Session};
+use reports::sweep::{self, SweepArgs, Swept};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,7 +15,7 @@ use storage_bench::spec::{BlockArgs, FileArgs, NullArgs, Spec};
 const PROGRAM: &str = "storage-bench";
 
 fn main() -> ExitCode {
-    let matches = command().get_matches();
+    let matches = sweep::matches(&command());
     program::main(PROGRAM, || match matches.subcommand() {
         Some((name, options)) => match CASES.iter().find(|case| case.name == name) {
             Some(case) => measure(case, options),
@@ -26,30 +27,32 @@ fn main() -> ExitCode {
 
 /// The command line: the table of cases, each with the options that its target takes.
 fn command() -> Command {
-    let cases = CASES.iter().map(|case| {
-        let command = Command::new(case.name);
-        let command = match case.name {
-            "null" => NullArgs::augment_args(command),
-            "block" => BlockArgs::augment_args(command),
-            _ => FileArgs::augment_args(command),
-        };
-        // After the options: their documentation would replace it.
-        OutputArgs::augment_args(command)
-            .about(case.summary)
-            .long_about(format!("{}\n\n{}", case.summary, case.definition))
-            .after_help(program::EXIT_CODES_HELP)
-    });
     Command::new(PROGRAM)
         .about("Measures files and block devices through io_uring, safely and verifiably")
         .version(program::version())
         .after_help(program::EXIT_CODES_HELP)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands(cases)
+        .subcommands(CASES.iter().map(subcommand))
         .subcommand(
             Command::new("list")
                 .about("Show all cases and engines, and what is missing for them here"),
         )
+}
+
+/// The subcommand of a case.
+fn subcommand(case: &Entry<Spec>) -> Command {
+    let command = Command::new(case.name);
+    let command = match case.name {
+        "null" => NullArgs::augment_args(command),
+        "block" => BlockArgs::augment_args(command),
+        _ => FileArgs::augment_args(command),
+    };
+    // After the options: their documentation would replace it.
+    SweepArgs::augment_args(OutputArgs::augment_args(command))
+        .about(case.summary)
+        .long_about(format!("{}\n\n{}", case.summary, case.definition))
+        .after_help(program::EXIT_CODES_HELP)
 }
 
 fn spec_of(case: &str, options: &ArgMatches) -> anyhow::Result<Spec> {
@@ -61,6 +64,15 @@ fn spec_of(case: &str, options: &ArgMatches) -> anyhow::Result<Spec> {
 }
 
 fn measure(case: &Entry<Spec>, options: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let sweep = SweepArgs::from_arg_matches(options)?;
+    if sweep.asked() {
+        return sweep.run(&Swept {
+            program: PROGRAM,
+            command: &subcommand(case),
+            matches: options,
+            check: &|options| spec_of(case.name, options).map(drop),
+        });
+    }
     // Writing beyond `ulimit -f` must be an error of the write and not the end of the process.
     signal_hook::flag::register(
         signal_hook::consts::SIGXFSZ,
@@ -107,4 +119,23 @@ fn line(name: &str, summary: &str, availability: &Availability) -> String {
         Availability::Unavailable { reason } => format!("unavailable: {reason}"),
     };
     format!("  {name:<10} {summary:<54} {state}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_of_every_case_can_be_swept_by_its_long_name() {
+        command().debug_assert();
+        for case in CASES.iter().map(subcommand) {
+            for option in case.get_arguments() {
+                assert!(
+                    option.get_long().is_some(),
+                    "{} {option:?}",
+                    case.get_name()
+                );
+            }
+        }
+    }
 }

@@ -193,3 +193,29 @@ fn the_list_and_the_help_know_every_case() {
     let (code, text, _) = told(program(&["--version"]).output().expect("it starts"));
     assert!(code == 0 && text.contains("commit"), "{text}");
 }
+
+#[test]
+fn engines_are_swept_as_arms_of_one_session() {
+    let dir = folder();
+    let words = "file --sweep engine=psync,uring --direct false --size 1m --number-ios 100 \
+                 --repetitions 2 -o out";
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let (code, text, errors) = run_in(dir.path(), &words);
+    assert_eq!(code, 0, "{text}{errors}");
+    for line in ["file  iops, more is better", "engine=psync (baseline)"] {
+        assert!(text.contains(line), "no {line:?} in:\n{text}");
+    }
+    let (reports, faults) = model::load_all(&[dir.path().join("out")]);
+    assert!(faults.is_empty(), "{faults:?}");
+    assert_eq!(reports.len(), 4);
+    for report in &reports {
+        assert_eq!(report.cases[0].benchmark.params["number_ios"], 100);
+    }
+    let refused = ["file", "--sweep", "engine=psync,null", "-o", "refused"];
+    let (code, text, errors) = run_in(dir.path(), &refused);
+    assert_eq!((code, text.as_str()), (2, ""), "{errors}");
+    assert!(
+        errors.contains("with engine=null: --engine null"),
+        "{errors}"
+    );
+}

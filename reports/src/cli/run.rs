@@ -1,16 +1,12 @@
 //! `reports run`.
 
-use super::tally;
 use anyhow::Context;
 use clap::Args;
-use reports::model::Report;
+use reports::perform::Performance;
 use reports::program::{self, Usage};
-use reports::render::html::Page;
-use reports::render::progress::SuiteProgress;
-use reports::render::table::{self, Depth};
 use reports::render::terminal::Style;
-use reports::suite::{Asked, Plan, Ran, Session, Suite, Verdict};
-use reports::{measure, model, ratios, render, suite, summary};
+use reports::suite::{Asked, Plan, Session, Suite};
+use reports::{measure, render, suite};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -50,7 +46,7 @@ pub(crate) struct RunArgs {
     budget: Option<f64>,
     /// End a row early once its interval is narrower than this (of the ratios of its arms, else of
     /// its median), such as 2%
-    #[arg(long, value_name = "PERCENT", value_parser = share)]
+    #[arg(long, value_name = "PERCENT", value_parser = suite::width)]
     stop_width: Option<f64>,
     /// Run each row's first arm a second time as an arm of its own: how far equal things differ
     #[arg(long, conflicts_with = "resume")]
@@ -78,16 +74,6 @@ fn seconds(text: &str) -> Result<f64, String> {
     match seconds {
         Some(seconds) if seconds > 0.0 && seconds <= 1e7 => Ok(seconds),
         _ => Err("give a time such as 90s, 10m or 1h".to_owned()),
-    }
-}
-
-/// `2%` as a share.
-fn share(text: &str) -> Result<f64, String> {
-    let percent = text.trim().strip_suffix('%');
-    let percent: Option<f64> = percent.and_then(|text| text.trim().parse().ok());
-    match percent {
-        Some(percent) if percent > 0.0 && percent < 100.0 => Ok(percent / 100.0),
-        _ => Err("give a percentage between 0% and 100%, such as 2%".to_owned()),
     }
 }
 
@@ -141,67 +127,15 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     }
     .map_err(|error| Usage(error.to_string()))?;
     let (suite, plan) = args.planned(suite, session.asked(), session.seed())?;
-    eprintln!(
-        "reports: {} runs in {}, their order drawn with seed {}",
-        plan.order.len(),
-        args.out.display(),
-        session.seed()
-    );
-    let mut progress = SuiteProgress::new(plan.order.len());
-    let ran = suite::run(&suite, &plan, &session, &mut progress);
-    progress.finish();
-    let ran = ran?;
-    if let Verdict::Interrupted { finished, planned } = ran.verdict {
-        anyhow::bail!(
-            "interrupted: {finished} of {planned} runs are kept in {}; go on with: reports run {} \
-             --out {} --resume",
-            args.out.display(),
-            args.suite.display(),
-            args.out.display()
-        );
-    }
-    conclude(args, &suite, &plan, &session, &ran)?;
-    Ok(exit_code(&ran.reports))
-}
-
-/// Writes the page and prints what came of the session.
-fn conclude(
-    args: &RunArgs,
-    suite: &Suite,
-    plan: &Plan,
-    session: &Session,
-    ran: &Ran,
-) -> anyhow::Result<()> {
-    let style = Style::of_stdout();
-    let cases = summary::summarise(&ran.reports);
-    let page = args.out.join("report.html");
-    let ratios = ratios::of(suite, plan, &ran.reports);
-    let shown = Page::of_runs(&suite.name, &ran.reports).with_ratios(&ratios);
-    model::write(&page, &shown.render()).context("cannot write the page")?;
-    let mut text = table::summary(&cases, Depth::Headlines, &style);
-    if !ratios.is_empty() {
-        text.push('\n');
-        text.push_str(&render::ratios::ratios(&ratios, &style));
-    }
-    text.push('\n');
-    for stopped in &ran.stopped {
-        let (row, rounds, reason) = (&stopped.row, stopped.rounds, stopped.reason);
-        text.push_str(&format!("{row}: done after {rounds} rounds: {reason}\n"));
-    }
-    text.push_str(&format!(
-        "{}\norder of the runs: seed {}\nreport: {}\n",
-        tally(&cases),
-        session.seed(),
-        page.display()
-    ));
-    program::print(&text)
-}
-
-fn exit_code(reports: &[Report]) -> ExitCode {
-    // A skip says why, and a suite may well hold cases for hardware that is not here.
-    let all = reports.iter().flat_map(|report| &report.cases);
-    match program::exit_code(all) {
-        program::EXIT_UNAVAILABLE => ExitCode::SUCCESS,
-        code => ExitCode::from(code),
-    }
+    let out = args.out.display();
+    let go_on = format!("reports run {} --out {out} --resume", args.suite.display());
+    let performance = Performance {
+        program: "reports",
+        suite: &suite,
+        plan: &plan,
+        session: &session,
+        go_on: &go_on,
+        json: false,
+    };
+    performance.run()
 }

@@ -2,7 +2,7 @@
 
 use super::{ArmRatio, NoiseFloor, RowRatios};
 use crate::compare::{Effect, MetricComparison};
-use crate::model::{Case, Metric, Report};
+use crate::model::{Case, Metric, Outcome, Report, Severity};
 use crate::suite::{Plan, Row};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -24,6 +24,8 @@ struct Arm {
     /// One per point of a sweep, in the order in which the reports name them.
     points: Vec<Point>,
     index: HashMap<(String, String), usize>,
+    /// What the first run without a number said instead.
+    instead: Option<String>,
 }
 
 /// One case of an arm over the rounds.
@@ -46,6 +48,7 @@ impl Arms {
                 again: unit.again,
                 points: Vec::new(),
                 index: HashMap::new(),
+                instead: None,
             });
         }
         Self {
@@ -70,6 +73,8 @@ impl Arms {
                 && let Some(value) = metric.value.known()
             {
                 arm.point(case, metric).values.insert(round, *value);
+            } else if arm.instead.is_none() {
+                arm.instead = reason(&case.outcome);
             }
         }
     }
@@ -156,6 +161,19 @@ fn metric_of<'a>(case: &'a Case, name: Option<&str>) -> Option<&'a Metric> {
     }
 }
 
+/// What a case without a number said of it.
+fn reason(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Skipped { reason } => Some(reason.clone()),
+        Outcome::Failed { error } => Some(error.clone()),
+        Outcome::Measured(measurement) => {
+            let mut flags = measurement.validity.flags.iter();
+            let flag = flags.find(|flag| flag.severity == Severity::Invalid)?;
+            Some(format!("{}: {}", flag.code, flag.evidence))
+        }
+    }
+}
+
 impl Arm {
     fn point(&mut self, case: &Case, metric: &Metric) -> &mut Point {
         let benchmark = &case.benchmark;
@@ -172,6 +190,15 @@ impl Arm {
             self.points.len() - 1
         });
         &mut self.points[at]
+    }
+
+    /// Why there is nothing to compare.
+    fn lack(&self) -> String {
+        let fault = format!("no valid run of {} has this number", self.name);
+        match &self.instead {
+            Some(instead) if self.points.is_empty() => format!("{fault}: {instead}"),
+            _ => fault,
+        }
     }
 
     fn ids(&self) -> BTreeSet<&str> {
@@ -233,7 +260,7 @@ fn partners(baseline: &Arm, arm: &Arm) -> Result<Vec<Option<usize>>, String> {
 fn ratio(row: &str, point: &Point, arm: &Arm, partner: Result<Option<usize>, &String>) -> ArmRatio {
     let result = match partner {
         Err(reason) => Err(reason.clone()),
-        Ok(None) => Err(format!("no valid run of {} has this number", arm.name)),
+        Ok(None) => Err(arm.lack()),
         Ok(Some(at)) => {
             let other = &arm.points[at];
             let rounds = point.values.iter();
@@ -260,7 +287,7 @@ fn ratio(row: &str, point: &Point, arm: &Arm, partner: Result<Option<usize>, &St
 fn without(arm: &Arm, baseline: &Arm) -> ArmRatio {
     ArmRatio {
         arm: arm.name.clone(),
-        result: Err(format!("no valid run of {} has this number", baseline.name)),
+        result: Err(baseline.lack()),
         within_noise: false,
     }
 }

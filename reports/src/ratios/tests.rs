@@ -170,7 +170,8 @@ fn a_missing_peer_and_a_missing_baseline_are_named() {
             .as_ref()
             .expect_err("nothing to compare");
         let name = ["theirs", "ours"][missing];
-        assert_eq!(reason, &format!("no valid run of {name} has this number"));
+        let expected = format!("no valid run of {name} has this number: iperf3 is not installed");
+        assert_eq!(reason, &expected);
         assert!(rows[0].noise_floor.is_none());
     }
 }

@@ -238,7 +238,7 @@ fn unit(suite: &Suite, row: &Row, own: &RowArm, arm: &Arm, values: &[(&str, &str
 }
 
 /// Every combination of the names' values; one empty combination of no name.
-fn product<'a>(
+pub(crate) fn product<'a>(
     matrix: impl Iterator<Item = (&'a String, &'a Vec<String>)>,
 ) -> Vec<Vec<(&'a str, &'a str)>> {
     matrix.fold(

@@ -280,16 +280,20 @@ fn without_report(
     }
 }
 
+/// The name of one of the suite's own programs, which a word names alone or by a path.
+fn own_program(word: &str) -> Option<&str> {
+    let name = Path::new(word).file_name()?.to_str()?;
+    OWN_PROGRAMS.contains(&name).then_some(name)
+}
+
 /// The report of a run that could not write its own.
 fn stand_in(unit: &Unit, argv: &[String], started: String, outcome: Outcome) -> Report {
-    let name = unit
-        .command
-        .iter()
-        .find(|word| OWN_PROGRAMS.contains(&word.as_str()));
-    let name = name.unwrap_or(&unit.command[0]);
-    let mut after = unit.command.iter().skip_while(|word| *word != name).skip(1);
-    let case = after
-        .next()
+    let own = |word: &String| own_program(word).is_some();
+    let at = unit.command.iter().position(own).unwrap_or(0);
+    let (word, rest) = (&unit.command[at], &unit.command[at + 1..]);
+    let name = own_program(word).unwrap_or(word);
+    let case = rest
+        .first()
         .filter(|word| !word.starts_with('-'))
         .unwrap_or(&unit.row);
     let mut params = serde_json::Map::new();

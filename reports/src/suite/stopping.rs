@@ -35,6 +35,19 @@ pub fn is_narrow(low: f64, value: f64, high: f64, width: f64) -> bool {
     high - low <= width * value.abs()
 }
 
+/// A width as command lines give it: `2%` as a share.
+///
+/// # Errors
+/// What it should look like.
+pub fn width(text: &str) -> Result<f64, String> {
+    let percent = text.trim().strip_suffix('%');
+    let percent: Option<f64> = percent.and_then(|text| text.trim().parse().ok());
+    match percent {
+        Some(percent) if percent > 0.0 && percent < 100.0 => Ok(percent / 100.0),
+        _ => Err("give a percentage between 0% and 100%, such as 2%".to_owned()),
+    }
+}
+
 /// Decides which rows need no further rounds. A row is dropped between two pairs of rounds only,
 /// so that every drawn order is followed by its reverse.
 pub(super) struct Stopping<'a> {

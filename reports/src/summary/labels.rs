@@ -39,10 +39,7 @@ pub fn labels(cases: &[CaseSummary]) -> Vec<String> {
         for (name, value) in &case.benchmark.params {
             let parameter = &parameters[&(id, name.as_str())];
             if parameter.differs || parameter.cases < siblings[id] {
-                match value.as_str() {
-                    Some(text) => label.push_str(&format!(" {name}={text}")),
-                    None => label.push_str(&format!(" {name}={value}")),
-                }
+                label.extend(setting(case, name, value).map(|setting| format!(" {setting}")));
             }
         }
         label
@@ -59,6 +56,16 @@ pub fn labels(cases: &[CaseSummary]) -> Vec<String> {
         format!(" defined as {}", case.benchmark.definition_hash)
     });
     labels
+}
+
+/// A parameter in words, unless the name of the arm has them already.
+pub(super) fn setting(case: &CaseSummary, name: &str, value: &Value) -> Option<String> {
+    let words = match value.as_str() {
+        Some(text) => format!("{name}={text}"),
+        None => format!("{name}={value}"),
+    };
+    let arm = case.arm.as_deref().unwrap_or_default();
+    (!arm.split(',').any(|part| part == words)).then_some(words)
 }
 
 /// Adds a word to the labels that several cases share, unless the word is the same for all of them.
@@ -81,6 +88,7 @@ fn tell_apart(labels: &mut [String], cases: &[CaseSummary], word: impl Fn(&CaseS
 mod tests {
     use super::*;
     use crate::fixtures;
+    use crate::model::Session;
     use crate::summary::summarise;
 
     #[test]
@@ -113,6 +121,35 @@ mod tests {
         assert_eq!(both[0], "test/bw size_bytes=8 on fixture");
         assert_eq!(both[1], "test/bw size_bytes=4096");
         assert_eq!(both[3], "test/bw size_bytes=8 on elsewhere");
+    }
+
+    #[test]
+    fn what_the_arm_says_is_not_said_twice() {
+        let report = |(engine, depth): (&str, u32)| {
+            let mut report = fixtures::report(&[("read", 1.0)]);
+            report.run.id = engine.to_owned();
+            report.run.session = Some(Session {
+                id: "s".to_owned(),
+                suite: "x".to_owned(),
+                row: "r".to_owned(),
+                position: 1,
+                repetition: 1,
+                order_index: 1,
+                pair_id: None,
+                arm: Some(format!("new,engine={engine}")),
+            });
+            let params = &mut report.cases[0].benchmark.params;
+            params.insert("engine".to_owned(), engine.into());
+            params.insert("depth".to_owned(), depth.into());
+            report
+        };
+        let cases = summarise(&[("psync", 1), ("uring", 8)].map(report));
+        let expected = [
+            "test/read [new,engine=psync] depth=1",
+            "test/read [new,engine=uring] depth=8",
+        ];
+        assert_eq!(labels(&cases), expected);
+        assert_eq!(cases[1].label(&cases), expected[1]);
     }
 
     #[test]
