@@ -126,7 +126,7 @@ fn what_is_unavailable_says_why_beside_what_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let dir = &dir.path().join("out");
     let sweep = ["tcp_stream", "--sweep", "engine=plain,uring,zerocopy"];
-    let forbid = || bench_sys::ring::forbid().map(|()| swept(&sweep, dir));
+    let forbid = || bench_sys::forbid::io_uring().map(|()| swept(&sweep, dir));
     let printed = thread::scope(|scope| scope.spawn(forbid).join().unwrap());
     let printed = match printed {
         Ok(printed) => printed,
