@@ -117,7 +117,8 @@ pub const CASES: &[Row] = &[
             name: "tcp_stream",
             summary: "Bulk transfer over TCP: goodput at the receiver",
             definition: "The sender sends buffers of --length bytes back to back, the receiver \
-                reads up to as many. bandwidth_bytes_per_s is the receiver's: payload bytes that \
+                reads up to as many; Nagle's algorithm is on, as the peers' streams have it. \
+                bandwidth_bytes_per_s is the receiver's: payload bytes that \
                 it read in its own window, from the end of its warm-up (counted from the first \
                 byte) to the end of the stream, over the length of that window; iperf3's \
                 receiver line with -O. With --bidir it is the sum of both directions. \

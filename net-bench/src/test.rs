@@ -295,7 +295,10 @@ impl Test {
             },
             engine: Engine::Plain,
             receive: Receive::Plain,
-            socket: self.socket.beside(probe.transport, self.transport),
+            socket: SocketOptions {
+                nagle: false,
+                ..self.socket.beside(probe.transport, self.transport)
+            },
             arrival: probe.arrival.clone(),
             flows: 1,
             threads: 1,

@@ -139,12 +139,12 @@ fn streams_keep_a_schedule_whatever_sends_them() {
         assert_eq!(total(&report, "offered_per_s"), rate, "{case:?}");
         let params = &report.cases[0].benchmark.params;
         assert_eq!(params["rate_per_s"], rate, "{case:?}");
-        // What was sent and what was not are together what was due, in a window of 0.5 s and a
-        // warm-up of 0.1 s or more; each flow's first may be due up to a gap late.
+        // What was sent and what was not are together what was due, in a window of 0.5 s and what
+        // a late start left of the warm-up; each flow's first may be due up to a gap late.
         let missed = measurement(&report).metric("missed_schedules", Aggregation::Total);
         let sent = *missed.unwrap().n.known().unwrap() as f64;
         let unsent = total(&report, "unsent_sends");
-        let due = 0.6 * rate - params["flows"].as_f64().unwrap();
+        let due = 0.5 * rate - params["flows"].as_f64().unwrap();
         assert!(sent + unsent >= due, "{case:?}: {sent} + {unsent} of {due}");
         assert!(total(&report, "missed_schedules") <= sent, "{case:?}");
     }

@@ -35,7 +35,7 @@ fn asked_for_windows_segments_and_congestion_controls_are_in_the_report() {
         "10",
         "--fq-rate",
         "1G",
-        "--nagle",
+        "-N",
         "--json",
     ]);
     assert_measured(&output);
@@ -47,6 +47,12 @@ fn asked_for_windows_segments_and_congestion_controls_are_in_the_report() {
     let params = &report.cases[0].benchmark.params;
     assert_eq!(params["congestion"], "reno");
     assert_eq!(params["engine"], "plain");
+    assert_eq!(params["no_delay"], true);
+    let default = run(&["tcp_stream", "-n", "200", "--json"]);
+    assert_measured(&default);
+    let default = common::report(&default);
+    let default = &default.cases[0].benchmark.params;
+    assert!(default.get("no_delay").is_none(), "{default:?}");
 }
 
 #[test]

@@ -186,8 +186,8 @@ fn a_sweep_that_does_not_fit_is_refused_before_anything_runs() {
         ),
         (&["--sweep", "flows=1"], &["--sweep", "give --flows 1"]),
         (
-            &["--sweep", "nagle=0,1"],
-            &["--sweep nagle=0", "true and false"],
+            &["--sweep", "no-delay=0,1"],
+            &["--sweep no-delay=0", "true and false"],
         ),
         (&["--repetitions", "3"], &["--sweep"]),
         (

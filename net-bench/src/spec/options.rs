@@ -111,20 +111,36 @@ pub struct TcpArgs {
     /// Largest segment's payload in bytes (TCP_MAXSEG) [default: what the path allows]
     #[arg(short = 'M', long, value_name = "BYTES")]
     mss: Option<u32>,
-    /// Leave Nagle's algorithm on, which holds small sends back [default: TCP_NODELAY]
-    #[arg(long)]
-    nagle: bool,
 }
 
 impl TcpArgs {
-    pub(super) fn options(self) -> SocketOptions {
+    pub(super) fn options(self, nagle: bool) -> SocketOptions {
         SocketOptions {
-            nagle: self.nagle,
+            nagle,
             congestion: self.congestion,
             segment_bytes: self.mss,
             ..self.ip.options(self.buffers)
         }
     }
+}
+
+/// Whether requests and responses may be held back.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sockets")]
+pub struct NagleArgs {
+    /// Leave Nagle's algorithm on, which holds small sends back [default: TCP_NODELAY]
+    #[arg(long)]
+    pub(super) nagle: bool,
+}
+
+/// Whether the ends of a stream's sends may be held back.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sockets")]
+pub struct NoDelayArgs {
+    /// Turn Nagle's algorithm off (TCP_NODELAY), so that the end of each send leaves at once, in a
+    /// segment that may not be full [default: on, as the peers' streams have it]
+    #[arg(short = 'N', long)]
+    pub(super) no_delay: bool,
 }
 
 /// What the sockets of UDP cases are told.

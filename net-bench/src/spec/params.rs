@@ -4,7 +4,7 @@ use super::Spec;
 use crate::client::Place;
 use crate::place::pin::Pin;
 use crate::place::ports::Queues;
-use crate::test::{Direction, Engine, Process, Receive, Shape, SocketOptions, Test, Transport};
+use crate::test::{Direction, Engine, Process, Receive, Shape, Test, Transport};
 use serde::{Serialize, Serializer};
 
 /// The report's parameters: what shapes the work, and nothing that does not.
@@ -44,6 +44,10 @@ struct Params {
 /// The options that were set; the kernel's defaults are no parameters.
 #[derive(Serialize)]
 struct SocketParams {
+    /// Of streams, whose default it is not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    no_delay: bool,
+    /// Of all others.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     nagle: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,10 +64,12 @@ struct SocketParams {
     device_poll_us: Option<u32>,
 }
 
-impl From<&SocketOptions> for SocketParams {
-    fn from(options: &SocketOptions) -> Self {
+impl SocketParams {
+    fn of(test: &Test, stream: bool) -> Self {
+        let options = &test.socket;
         Self {
-            nagle: options.nagle,
+            no_delay: stream && test.transport == Transport::Tcp && !options.nagle,
+            nagle: !stream && options.nagle,
             window_bytes: options.window_bytes,
             congestion: options.congestion.clone(),
             dscp: options.dscp,
@@ -155,7 +161,7 @@ impl Serialize for Spec {
             engine: stream.then_some(test.engine),
             receive: stream.then_some(test.receive),
             busy_poll: test.busy_poll,
-            socket: SocketParams::from(&test.socket),
+            socket: SocketParams::of(test, stream),
             rate_per_s: arrival.map(|arrival| arrival.rate_per_s),
             arrival: arrival.map(|arrival| arrival.process),
             pin: pinned(&test.placement.client),

@@ -1,8 +1,8 @@
 //! The options of the cases that ask and wait for an answer.
 
 use super::options::{
-    ArrivalArgs, BufferArgs, DirectionArgs, EngineArgs, FlowArgs, LoadArgs, PinArgs, ServerArgs,
-    SizeArgs, TcpArgs, UdpArgs, at_bitrate,
+    ArrivalArgs, BufferArgs, DirectionArgs, EngineArgs, FlowArgs, LoadArgs, NagleArgs, NoDelayArgs,
+    PinArgs, ServerArgs, SizeArgs, TcpArgs, UdpArgs, at_bitrate,
 };
 use super::{Kind, Spec};
 use crate::size;
@@ -93,6 +93,8 @@ pub struct TcpRrArgs {
     rr: RrArgs,
     #[command(flatten)]
     socket: TcpArgs,
+    #[command(flatten)]
+    nagle: NagleArgs,
 }
 
 impl TcpRrArgs {
@@ -101,7 +103,8 @@ impl TcpRrArgs {
     /// # Errors
     /// [`Usage`], which names the option at fault.
     pub fn spec(self) -> anyhow::Result<Spec> {
-        self.rr.spec(Transport::Tcp, self.socket.options())
+        self.rr
+            .spec(Transport::Tcp, self.socket.options(self.nagle.nagle))
     }
 }
 
@@ -164,6 +167,8 @@ pub struct CrrArgs {
     #[command(flatten)]
     socket: TcpArgs,
     #[command(flatten)]
+    nagle: NagleArgs,
+    #[command(flatten)]
     pin: PinArgs,
     #[command(flatten)]
     output: OutputArgs,
@@ -180,7 +185,7 @@ impl CrrArgs {
             response_bytes: self.sizes.response_size,
         };
         let kind = Kind {
-            socket: self.socket.options(),
+            socket: self.socket.options(self.nagle.nagle),
             placement: self.pin.placement(),
             ..Kind::new(Transport::Tcp, shape)
         };
@@ -255,6 +260,8 @@ pub struct UnderLoadArgs {
     #[command(flatten)]
     socket: TcpArgs,
     #[command(flatten)]
+    delay: NoDelayArgs,
+    #[command(flatten)]
     pin: PinArgs,
     #[command(flatten)]
     output: OutputArgs,
@@ -281,11 +288,13 @@ impl UnderLoadArgs {
             length_bytes,
             direction: self.direction.direction(),
         };
+        // The probe's requests are never held back.
+        let nagle = self.carrier == Carrier::Tcp && !self.delay.no_delay;
         let kind = Kind {
             engine: self.engines.engine,
             receive: self.engines.receive,
             busy_poll: self.engines.busy_poll,
-            socket: self.socket.options(),
+            socket: self.socket.options(nagle),
             arrival: at_bitrate(self.load_bitrate, length_bytes),
             placement: self.pin.placement(),
             ..Kind::new(self.carrier.transport(), shape)
@@ -322,6 +331,8 @@ pub struct IncastArgs {
     #[command(flatten)]
     socket: TcpArgs,
     #[command(flatten)]
+    nagle: NagleArgs,
+    #[command(flatten)]
     pin: PinArgs,
     #[command(flatten)]
     output: OutputArgs,
@@ -337,7 +348,7 @@ impl IncastArgs {
             length_bytes: self.length,
         };
         let kind = Kind {
-            socket: self.socket.options(),
+            socket: self.socket.options(self.nagle.nagle),
             placement: self.pin.placement(),
             ..Kind::new(Transport::Tcp, shape)
         };

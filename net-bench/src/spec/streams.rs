@@ -1,7 +1,8 @@
 //! The options of the cases that send as much as goes through, or as a schedule says.
 
 use super::options::{
-    DirectionArgs, EngineArgs, FlowArgs, LoadArgs, PaceArgs, PinArgs, ServerArgs, TcpArgs, UdpArgs,
+    DirectionArgs, EngineArgs, FlowArgs, LoadArgs, NoDelayArgs, PaceArgs, PinArgs, ServerArgs,
+    TcpArgs, UdpArgs,
 };
 use super::{Kind, Spec};
 use crate::size;
@@ -124,6 +125,8 @@ pub struct StreamArgs {
     #[command(flatten)]
     socket: TcpArgs,
     #[command(flatten)]
+    delay: NoDelayArgs,
+    #[command(flatten)]
     engines: EngineArgs,
     /// The same as --receive discard, in iperf3's words
     #[arg(long, conflicts_with = "receive", help_heading = "Load")]
@@ -159,7 +162,7 @@ impl StreamArgs {
             },
             busy_poll: self.engines.busy_poll,
             arrival: self.pace.arrival(self.length),
-            socket: self.socket.options(),
+            socket: self.socket.options(!self.delay.no_delay),
             placement: self.pin.placement(),
             ..Kind::new(Transport::Tcp, shape)
         };

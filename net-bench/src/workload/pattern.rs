@@ -1,17 +1,17 @@
 //! The bytes of a stream: each one follows from its position, so that a receiver can tell a byte
 //! that is out of place.
 //!
-//! The pattern repeats every 64 KiB. A sender therefore sees its length plus one period of it and
+//! The pattern repeats every 16 KiB. A sender therefore sees its length plus one period of it and
 //! sends from the right place, without ever filling it again; whole periods that go missing show in
 //! the byte counts, which the two sides exchange. The periods are the same pages, so that a sender
-//! reads from the CPU's cache however long its sends are, as peers do whose buffers were never
+//! reads from the core's cache however long its sends are, as peers do whose buffers were never
 //! written and are the kernel's page of zeroes: what is measured is the way through the network.
 
 use anyhow::Context;
 use bench_sys::repeated::Repeated;
 
-/// After how many bytes the pattern repeats.
-pub const PERIOD: usize = 64 << 10;
+/// After how many bytes the pattern repeats: few enough to stay in a core's first cache.
+pub const PERIOD: usize = 16 << 10;
 
 /// How many bytes are compared at each end of a read.
 pub const PROBE: usize = 8;

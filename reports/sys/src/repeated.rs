@@ -21,14 +21,18 @@ unsafe impl Send for Repeated {}
 unsafe impl Sync for Repeated {}
 
 impl Repeated {
-    /// Repeats `period`, which is a whole number of pages, to at least `length` bytes.
+    /// Repeats `period` to at least `length` bytes.
     ///
     /// # Errors
-    /// What the kernel says; `InvalidInput` for a period that is no number of pages.
+    /// What the kernel says; `InvalidInput` for a period that neither is a whole number of pages nor
+    /// fills one with repetitions.
     pub fn new(period: &[u8], length: usize) -> io::Result<Self> {
-        if period.is_empty() {
+        let (page, bytes) = (page_bytes()?, period.len());
+        if bytes == 0 || !(bytes.is_multiple_of(page) || page.is_multiple_of(bytes)) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        // Pages of 64 KiB, as some kernels have them, hold several periods.
+        let period = &period.repeat((page / period.len()).max(1));
         let count = length.max(1).div_ceil(period.len());
         let length = count
             .checked_mul(period.len())
@@ -72,6 +76,15 @@ impl Repeated {
             }
         }
         Ok(repeated)
+    }
+}
+
+fn page_bytes() -> io::Result<usize> {
+    // SAFETY: the call takes a number and returns one.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    match usize::try_from(bytes) {
+        Ok(bytes @ 1..) => Ok(bytes),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -129,7 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_of_pages_is_refused() {
+    fn a_period_of_a_part_of_a_page_fills_it() {
+        let period: Vec<u8> = (0..64).collect();
+        let repeated = Repeated::new(&period, 10_000).expect("memory for a page");
+        assert!(repeated.chunks(64).all(|chunk| chunk == period));
+    }
+
+    #[test]
+    fn what_fills_no_page_is_refused() {
         for period in [0, 100] {
             let error = Repeated::new(&vec![0; period], 1000).expect_err("no pages");
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
