@@ -1,0 +1,540 @@
+//! Endpoints: those that reach any peer (RDM), and those that are connected to one (MSG).
+
+use crate::av::{AddressVector, MAX_ADDRESS, Peer, padded};
+use crate::cq::{Completion, CompletionQueue};
+use crate::error::{Error, check};
+use crate::fabric::{Domain, EventQueue, Fabric};
+use crate::handle::Handle;
+use crate::info::Info;
+use crate::library::Library;
+use crate::mr::Slots;
+use crate::raw::calls::{
+    fi_accept, fi_bind, fi_connect, fi_control, fi_endpoint, fi_getname, fi_inject, fi_listen,
+    fi_passive_ep, fi_pep_getname, fi_recv, fi_reject, fi_send, fi_tinject, fi_trecv, fi_tsend,
+};
+use crate::raw::constants::{
+    EP_TYPES, FI_ADDR_UNSPEC, FI_CONNECTED, FI_CONNREQ, FI_EAGAIN, FI_ENABLE, FI_EP_MSG, FI_EP_RDM,
+    FI_RECV, FI_SEND,
+};
+use crate::raw::structures::{FidEp, FidPep};
+use libc::{c_int, c_void};
+use std::ptr;
+use std::time::Duration;
+
+/// The memory of an endpoint. A slot carries one operation at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// How many operations can be in flight, sends and receives together.
+    pub slots: usize,
+    /// Bytes of the longest message.
+    pub length: usize,
+}
+
+/// Whether the provider took an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Posted {
+    /// It will complete, unless it was an injected one: those complete silently.
+    Taken,
+    /// The provider's queue is full: poll, and try again.
+    Full,
+}
+
+/// An open endpoint with its own completion queue, peers and memory.
+///
+/// What is in flight is cancelled when it is dropped.
+#[derive(Debug)]
+pub struct Endpoint {
+    // Dropped in this order: the endpoint before what is bound to it, and the memory after all that
+    // might still work on it.
+    handle: Handle<FidEp>,
+    completions: CompletionQueue,
+    peers: Option<AddressVector>,
+    events: Option<EventQueue>,
+    slots: Slots,
+    inject_size: usize,
+    domain: Domain,
+}
+
+impl Endpoint {
+    /// Opens an endpoint that reaches any peer.
+    ///
+    /// # Errors
+    /// The offer is not for such an endpoint or for messages so long; or the provider's reason.
+    pub fn reliable_datagram(domain: &Domain, info: &Info, shape: Shape) -> Result<Self, Error> {
+        expect_type(info, FI_EP_RDM)?;
+        let peers = AddressVector::open(domain, info)?;
+        let endpoint = Self::closed(domain, info, shape, Some(peers), None)?;
+        endpoint.enable()?;
+        Ok(endpoint)
+    }
+
+    /// Connects to the endpoint that listens at an address, within some time. `prepare` posts
+    /// receives before the peer can send.
+    ///
+    /// # Errors
+    /// As for [`Endpoint::reliable_datagram`]; nobody listens there; the time is over.
+    pub fn connect(
+        domain: &Domain,
+        info: &Info,
+        shape: Shape,
+        address: &[u8],
+        patience: Duration,
+        prepare: impl FnOnce(&mut Self) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
+        let address = padded(address)?;
+        let mut endpoint = Self::connected(domain, info, shape)?;
+        prepare(&mut endpoint)?;
+        // SAFETY: the endpoint is open; the address is padded to the longest there is.
+        let returned = unsafe {
+            let address = address.as_ptr().cast();
+            fi_connect(endpoint.handle.raw(), address, ptr::null(), 0)
+        };
+        check(domain.library(), "fi_connect", returned)?;
+        endpoint.await_connection("connecting", patience)?;
+        Ok(endpoint)
+    }
+
+    /// An enabled endpoint for one connection, not connected yet.
+    fn connected(domain: &Domain, info: &Info, shape: Shape) -> Result<Self, Error> {
+        expect_type(info, FI_EP_MSG)?;
+        let events = EventQueue::open(domain.fabric())?;
+        let endpoint = Self::closed(domain, info, shape, None, Some(events))?;
+        endpoint.enable()?;
+        Ok(endpoint)
+    }
+
+    fn await_connection(&self, what: &str, patience: Duration) -> Result<(), Error> {
+        let events = self.events.as_ref();
+        let events = events.expect("endpoints with connections are made with a queue of events");
+        events.wait(FI_CONNECTED, what, patience).map(drop)
+    }
+
+    /// An endpoint with everything bound to it, not enabled yet.
+    fn closed(
+        domain: &Domain,
+        info: &Info,
+        shape: Shape,
+        peers: Option<AddressVector>,
+        events: Option<EventQueue>,
+    ) -> Result<Self, Error> {
+        let longest = info.endpoint().max_msg_size;
+        if shape.length > longest {
+            return Err(Error::Refused(format!(
+                "messages of {} bytes: provider {} sends at most {longest} at once",
+                shape.length,
+                info.provider()
+            )));
+        }
+        let slots = Slots::new(domain, info, shape.slots, shape.length)?;
+        let completions = CompletionQueue::open(domain, shape.slots)?;
+        let what = format!("fi_endpoint of provider {}", info.provider());
+        // SAFETY: domain and offer are open; the object that the call stores is new.
+        let handle = unsafe {
+            Handle::open(domain.library(), what, |ep| {
+                fi_endpoint(domain.raw(), info.raw.as_ptr(), ep, ptr::null_mut())
+            })
+        }?;
+        let endpoint = Self {
+            handle,
+            completions,
+            peers,
+            events,
+            slots,
+            inject_size: info.tx().inject_size,
+            domain: domain.clone(),
+        };
+        let queue = endpoint.completions.handle().fid();
+        let peers = endpoint.peers.as_ref().map(|peers| peers.handle().fid());
+        let events = endpoint.events.as_ref().map(|events| events.handle().fid());
+        let bound = [
+            (Some(queue), FI_SEND | FI_RECV, "completion queue"),
+            (peers, 0, "address vector"),
+            (events, 0, "event queue"),
+        ];
+        for (fid, flags, name) in bound {
+            let Some(fid) = fid else { continue };
+            // SAFETY: both objects are open, and the endpoint is closed first.
+            let returned = unsafe { fi_bind(endpoint.handle.fid(), fid, flags) };
+            check(
+                domain.library(),
+                format!("fi_ep_bind of the {name}"),
+                returned,
+            )?;
+        }
+        Ok(endpoint)
+    }
+
+    fn enable(&self) -> Result<(), Error> {
+        // SAFETY: the endpoint is open; the command takes no argument.
+        let returned = unsafe { fi_control(self.handle.fid(), FI_ENABLE, ptr::null_mut()) };
+        check(self.library(), "fi_enable", returned)
+    }
+
+    fn library(&self) -> &'static Library {
+        self.domain.library()
+    }
+
+    /// The address that peers need to reach this endpoint, at most [`MAX_ADDRESS`] bytes.
+    ///
+    /// # Errors
+    /// The provider's reason.
+    pub fn address(&self) -> Result<Vec<u8>, Error> {
+        // SAFETY: the endpoint is open, and the room as large as is said.
+        address(self.library(), |room, length| unsafe {
+            fi_getname(self.handle.raw(), room, length)
+        })
+    }
+
+    /// Makes a peer known by the address that its endpoint told.
+    ///
+    /// # Errors
+    /// The endpoint has connections; or the provider cannot read the address.
+    pub fn add_peer(&mut self, address: &[u8]) -> Result<Peer, Error> {
+        let peers = self.peers.as_mut();
+        peers
+            .ok_or_else(|| Error::Refused("a connected endpoint has one peer".to_owned()))?
+            .insert(address)
+    }
+
+    /// How many slots there are.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.slots.count()
+    }
+
+    /// The longest message that [`Endpoint::inject`] takes, in bytes.
+    #[must_use]
+    pub fn inject_size(&self) -> usize {
+        self.inject_size
+    }
+
+    /// A slot's bytes, to be filled before a send and read after a receive.
+    ///
+    /// # Panics
+    /// There is no such slot, or it is in flight.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&mut self, slot: usize) -> &mut [u8] {
+        self.slots.bytes(slot)
+    }
+
+    /// Posts a receive into a slot, from any peer.
+    ///
+    /// # Errors
+    /// The slot is in flight or does not exist; or the provider's reason.
+    #[inline]
+    pub fn receive(&mut self, slot: usize) -> Result<Posted, Error> {
+        let length = self.slots.length();
+        self.post(
+            "fi_recv",
+            slot,
+            length,
+            None,
+            |ep, buffer, desc, peer, context| {
+                // SAFETY: the endpoint is open; the slot stays in place and untouched in flight.
+                unsafe { fi_recv(ep, buffer, length, desc, peer, context) }
+            },
+        )
+    }
+
+    /// Posts a receive into a slot for messages whose tag is `tag` in all bits but those of
+    /// `ignore`, from any peer.
+    ///
+    /// # Errors
+    /// As for [`Endpoint::receive`].
+    #[inline]
+    pub fn receive_tagged(&mut self, slot: usize, tag: u64, ignore: u64) -> Result<Posted, Error> {
+        let length = self.slots.length();
+        self.post(
+            "fi_trecv",
+            slot,
+            length,
+            None,
+            |ep, buffer, desc, peer, context| {
+                // SAFETY: as for `receive`.
+                unsafe { fi_trecv(ep, buffer, length, desc, peer, tag, ignore, context) }
+            },
+        )
+    }
+
+    /// Sends the first `length` bytes of a slot; `None` is the peer of a connected endpoint.
+    ///
+    /// # Errors
+    /// As for [`Endpoint::receive`]; or the slot is shorter; or the peer is another endpoint's.
+    #[inline]
+    pub fn send(
+        &mut self,
+        slot: usize,
+        length: usize,
+        peer: Option<Peer>,
+    ) -> Result<Posted, Error> {
+        self.post(
+            "fi_send",
+            slot,
+            length,
+            Some(peer),
+            |ep, buffer, desc, peer, context| {
+                // SAFETY: as for `receive`.
+                unsafe { fi_send(ep, buffer, length, desc, peer, context) }
+            },
+        )
+    }
+
+    /// As [`Endpoint::send`], with a tag.
+    ///
+    /// # Errors
+    /// As for [`Endpoint::send`].
+    #[inline]
+    pub fn send_tagged(
+        &mut self,
+        slot: usize,
+        length: usize,
+        peer: Option<Peer>,
+        tag: u64,
+    ) -> Result<Posted, Error> {
+        self.post(
+            "fi_tsend",
+            slot,
+            length,
+            Some(peer),
+            |ep, buffer, desc, peer, context| {
+                // SAFETY: as for `receive`.
+                unsafe { fi_tsend(ep, buffer, length, desc, peer, tag, context) }
+            },
+        )
+    }
+
+    /// Sends a short message, whose bytes are free at once and which completes silently.
+    ///
+    /// # Errors
+    /// It is longer than [`Endpoint::inject_size`]; the peer is another endpoint's; or the
+    /// provider's reason.
+    #[inline]
+    pub fn inject(&mut self, message: &[u8], peer: Option<Peer>) -> Result<Posted, Error> {
+        let peer = self.short(message, peer)?;
+        let (bytes, length) = (message.as_ptr().cast(), message.len());
+        // SAFETY: the endpoint is open; the provider is done with the bytes when the call returns.
+        let returned = unsafe { fi_inject(self.handle.raw(), bytes, length, peer) };
+        self.posted("fi_inject", returned)
+    }
+
+    /// As [`Endpoint::inject`], with a tag.
+    ///
+    /// # Errors
+    /// As for [`Endpoint::inject`].
+    #[inline]
+    pub fn inject_tagged(
+        &mut self,
+        message: &[u8],
+        peer: Option<Peer>,
+        tag: u64,
+    ) -> Result<Posted, Error> {
+        let peer = self.short(message, peer)?;
+        let (bytes, length) = (message.as_ptr().cast(), message.len());
+        // SAFETY: as for `inject`.
+        let returned = unsafe { fi_tinject(self.handle.raw(), bytes, length, peer, tag) };
+        self.posted("fi_tinject", returned)
+    }
+
+    /// Reads completions, at most [`crate::cq::BATCH`] and at most as many as `into` holds, and
+    /// drives operations on; how many it were.
+    ///
+    /// # Errors
+    /// An operation failed: which, with the provider's words. Its slot is free again.
+    #[inline]
+    pub fn poll(&mut self, into: &mut [Completion]) -> Result<usize, Error> {
+        self.completions.poll(&mut self.slots, into)
+    }
+
+    /// Launches a slot, makes the call, and takes the slot back unless the provider took it.
+    #[inline]
+    fn post(
+        &mut self,
+        what: &str,
+        slot: usize,
+        length: usize,
+        peer: Option<Option<Peer>>,
+        call: impl FnOnce(*mut FidEp, *mut c_void, *mut c_void, u64, *mut c_void) -> isize,
+    ) -> Result<Posted, Error> {
+        let peer = match peer {
+            None => FI_ADDR_UNSPEC,
+            Some(peer) => self.resolve(peer)?,
+        };
+        let (buffer, context) = self.slots.launch(slot, length)?;
+        let description = self.slots.description();
+        let returned = call(self.handle.raw(), buffer, description, peer, context);
+        if returned != 0 {
+            self.slots.recall(slot);
+        }
+        self.posted(what, returned)
+    }
+
+    #[inline]
+    fn posted(&self, what: &str, returned: isize) -> Result<Posted, Error> {
+        if returned == 0 {
+            Ok(Posted::Taken)
+        } else if returned == -(FI_EAGAIN as isize) {
+            Ok(Posted::Full)
+        } else {
+            Err(Error::of(self.library(), what, returned as i64))
+        }
+    }
+
+    /// Checks what the provider may take for granted of a message to inject.
+    #[inline]
+    fn short(&self, message: &[u8], peer: Option<Peer>) -> Result<u64, Error> {
+        if message.len() > self.inject_size {
+            return Err(Error::Refused(format!(
+                "{} bytes to inject: the provider takes at most {}",
+                message.len(),
+                self.inject_size
+            )));
+        }
+        self.resolve(peer)
+    }
+
+    /// What the provider calls a peer; a number that it did not give could lead it anywhere.
+    #[inline]
+    fn resolve(&self, peer: Option<Peer>) -> Result<u64, Error> {
+        let known = match (&self.peers, peer) {
+            (Some(peers), Some(peer)) => peers.of(peer),
+            (None, None) => Some(FI_ADDR_UNSPEC),
+            _ => None,
+        };
+        known.ok_or_else(|| Error::Refused("not a peer of this endpoint".to_owned()))
+    }
+}
+
+/// An endpoint that listens for connections.
+#[derive(Debug)]
+pub struct Listener {
+    handle: Handle<FidPep>,
+    events: EventQueue,
+    fabric: Fabric,
+}
+
+impl Listener {
+    /// Listens at the address of an offer whose query was `local`; without a service, at a port
+    /// that the provider chooses.
+    ///
+    /// # Errors
+    /// The offer is not for endpoints with connections; or the provider's reason.
+    pub fn open(info: &Info) -> Result<Self, Error> {
+        expect_type(info, FI_EP_MSG)?;
+        let fabric = Fabric::open(info)?;
+        let events = EventQueue::open(&fabric)?;
+        let what = format!("fi_passive_ep of provider {}", info.provider());
+        // SAFETY: fabric and offer are open; the object that the call stores is new.
+        let handle = unsafe {
+            Handle::open(fabric.library, what, |pep| {
+                fi_passive_ep(fabric.raw(), info.raw.as_ptr(), pep, ptr::null_mut())
+            })
+        }?;
+        let listener = Self {
+            handle,
+            events,
+            fabric,
+        };
+        let library = listener.fabric.library;
+        // SAFETY: both objects are open, and the endpoint is closed first.
+        unsafe {
+            let queue = listener.events.handle().fid();
+            check(
+                library,
+                "fi_pep_bind",
+                fi_bind(listener.handle.fid(), queue, 0),
+            )?;
+            check(library, "fi_listen", fi_listen(listener.handle.raw()))?;
+        }
+        Ok(listener)
+    }
+
+    /// The address that peers connect to.
+    ///
+    /// # Errors
+    /// The provider's reason.
+    pub fn address(&self) -> Result<Vec<u8>, Error> {
+        // SAFETY: the endpoint is open, and the room as large as is said.
+        address(self.fabric.library, |room, length| unsafe {
+            fi_pep_getname(self.handle.raw(), room, length)
+        })
+    }
+
+    /// Waits for a peer and accepts it, in a domain of its own. `prepare` posts receives before
+    /// the peer can send.
+    ///
+    /// # Errors
+    /// Nobody came in time; or the provider's reason.
+    pub fn accept(
+        &self,
+        shape: Shape,
+        patience: Duration,
+        prepare: impl FnOnce(&mut Endpoint) -> Result<(), Error>,
+    ) -> Result<Endpoint, Error> {
+        let request = self
+            .events
+            .wait(FI_CONNREQ, "waiting for a peer", patience)?;
+        let request = request.ok_or_else(|| {
+            Error::Refused("a request to connect came without an offer".to_owned())
+        })?;
+        let ready = self.fabric.domain(&request).and_then(|domain| {
+            let mut endpoint = Endpoint::connected(&domain, &request, shape)?;
+            prepare(&mut endpoint)?;
+            Ok(endpoint)
+        });
+        let endpoint = match ready {
+            Ok(endpoint) => endpoint,
+            Err(error) => {
+                self.reject(&request);
+                return Err(error);
+            }
+        };
+        // SAFETY: the endpoint is open and was made of the request.
+        let returned = unsafe { fi_accept(endpoint.handle.raw(), ptr::null(), 0) };
+        check(self.fabric.library, "fi_accept", returned)?;
+        endpoint.await_connection("accepting", patience)?;
+        Ok(endpoint)
+    }
+
+    /// Tells a peer no, so that it does not wait.
+    fn reject(&self, request: &Info) {
+        // SAFETY: the endpoint is open, and the request came to it and is refused once.
+        unsafe {
+            let handle = request.raw.as_ref().handle;
+            if !handle.is_null() {
+                // Where this fails too, the peer learns it from its own time limit.
+                let _ = fi_reject(self.handle.raw(), handle, ptr::null(), 0);
+            }
+        }
+    }
+}
+
+fn expect_type(info: &Info, wanted: u32) -> Result<(), Error> {
+    let offered = info.endpoint().r#type;
+    if offered == wanted {
+        return Ok(());
+    }
+    let word = |kind: u32| EP_TYPES.word(u64::from(kind));
+    Err(Error::Refused(format!(
+        "provider {} offers an endpoint of type {} here, not {}",
+        info.provider(),
+        word(offered),
+        word(wanted)
+    )))
+}
+
+/// The address that `call` writes into its room.
+fn address(
+    library: &Library,
+    call: impl FnOnce(*mut c_void, *mut usize) -> c_int,
+) -> Result<Vec<u8>, Error> {
+    let mut room = [0_u8; MAX_ADDRESS];
+    let mut length = room.len();
+    check(
+        library,
+        "fi_getname",
+        call(room.as_mut_ptr().cast(), &raw mut length),
+    )?;
+    Ok(room[..length.min(MAX_ADDRESS)].to_vec())
+}
