@@ -122,6 +122,7 @@ constants! {
     }
     /// What a provider demands of its user: `fi_getinfo(3)`, mode.
     MODES, "FI_", u64 {
+        FI_BUFFERED_RECV = 1 << 51,
         FI_CONTEXT2 = 1 << 52,
         FI_RX_CQ_DATA = 1 << 56,
         FI_ASYNC_IOV = 1 << 57,
