@@ -20,7 +20,13 @@ use std::process::ExitCode;
 const WIDTH: usize = 100;
 
 /// Columns of the names of what is said about an offer.
-const NAMES: usize = 16;
+const NAMES: usize = 17;
+
+/// The capability to reach endpoints of this host.
+const LOCAL: &str = "local-comm";
+
+/// The capability to reach other hosts.
+const REMOTE: &str = "remote-comm";
 
 /// Options of `fabric_info`.
 #[derive(Debug, Args)]
@@ -56,10 +62,38 @@ struct Offer {
     provider: String,
     fabric: String,
     domain: String,
+    address_format: String,
+    capabilities: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     nic: Option<Card>,
     #[serde(flatten)]
     abilities: Abilities,
+}
+
+impl Offer {
+    /// Capabilities less those that tell how far the network reaches.
+    fn skills(&self) -> impl Iterator<Item = &String> {
+        let words = self.capabilities.iter();
+        words.filter(|word| !matches!(word.as_str(), LOCAL | REMOTE))
+    }
+
+    /// Whether two offers differ in their networks only.
+    fn is_like(&self, other: &Self) -> bool {
+        self.provider == other.provider
+            && self.abilities == other.abilities
+            && self.skills().eq(other.skills())
+    }
+
+    /// The network: `eth0 (10.0.0.0/8)`.
+    fn network(&self) -> String {
+        let has = |word: &str| self.capabilities.iter().any(|has| has == word);
+        let reach = match (has(LOCAL), has(REMOTE)) {
+            (true, false) => ", this host only",
+            (false, true) => ", other hosts only",
+            _ => "",
+        };
+        format!("{} ({}{reach})", self.domain, self.fabric)
+    }
 }
 
 /// A network card, as the provider tells of it.
@@ -81,8 +115,6 @@ struct Abilities {
     protocol: String,
     protocol_version: u32,
     provider_version: String,
-    address_format: String,
-    capabilities: Vec<String>,
     modes: Vec<String>,
     max_message_bytes: usize,
     message_prefix_bytes: usize,
@@ -190,6 +222,8 @@ fn offer(info: &Info) -> Offer {
         provider: info.provider(),
         fabric: info.fabric_name(),
         domain: info.domain_name(),
+        address_format: word(&ADDRESS_FORMATS, info.address_format()),
+        capabilities: CAPS.words(info.caps()),
         nic: info.nic().map(|nic| Card {
             name: nic.name,
             driver: nic.driver,
@@ -216,8 +250,6 @@ fn abilities(info: &Info) -> Abilities {
         protocol: word(&PROTOCOLS, endpoint.protocol),
         protocol_version: endpoint.protocol_version,
         provider_version: version.to_string(),
-        address_format: word(&ADDRESS_FORMATS, info.address_format()),
-        capabilities: CAPS.words(info.caps()),
         modes: MODES.words(info.mode()),
         max_message_bytes: endpoint.max_msg_size,
         message_prefix_bytes: endpoint.msg_prefix_size,
@@ -270,9 +302,7 @@ fn described(found: &Found, width: usize) -> String {
     line(&mut text, "FI_* set", &or_none(set), width);
     let mut kinds: Vec<Vec<&Offer>> = Vec::new();
     for offer in &found.offers {
-        let same = |kind: &&mut Vec<&Offer>| {
-            kind[0].provider == offer.provider && kind[0].abilities == offer.abilities
-        };
+        let same = |kind: &&mut Vec<&Offer>| kind[0].is_like(offer);
         match kinds.iter_mut().find(same) {
             Some(kind) => kind.push(offer),
             None => kinds.push(vec![offer]),
@@ -296,18 +326,28 @@ fn block(text: &mut String, kind: &[&Offer], width: usize) {
         abilities.protocol_version,
         abilities.provider_version
     );
-    let mut networks: Vec<String> = Vec::new();
-    for offer in kind {
-        let network = format!("{} ({})", offer.domain, offer.fabric);
-        if !networks.contains(&network) {
-            networks.push(network);
+    let distinct = |words: Vec<String>| {
+        let mut seen = Vec::new();
+        for word in words {
+            if !seen.contains(&word) {
+                seen.push(word);
+            }
         }
-    }
-    line(text, "domains (fabric)", &networks, width);
+        seen
+    };
+    let networks = kind.iter().map(|offer| offer.network()).collect();
+    line(text, "domains (fabric)", &distinct(networks), width);
     for card in kind.iter().filter_map(|offer| offer.nic.as_ref()) {
         line(text, "card", &card_words(card), width);
     }
-    for (name, words) in lines(abilities) {
+    let skills = kind[0].skills().cloned().collect();
+    line(text, "capabilities", &or_none(skills), width);
+    let formats = kind
+        .iter()
+        .map(|offer| offer.address_format.clone())
+        .collect();
+    let addresses = distinct(formats);
+    for (name, words) in lines(abilities, addresses) {
         line(text, name, &words, width);
     }
 }
@@ -335,13 +375,17 @@ fn card_words(card: &Card) -> Vec<String> {
 }
 
 /// What is said of an offer: a name and words each.
-fn lines(abilities: &Abilities) -> Vec<(&'static str, Vec<String>)> {
+fn lines(abilities: &Abilities, mut addresses: Vec<String>) -> Vec<(&'static str, Vec<String>)> {
     let (tx, rx, memory) = (&abilities.tx, &abilities.rx, &abilities.memory);
-    let one = |text: String| vec![text];
+    let receives = if rx.order == tx.order {
+        vec!["as of sends".to_owned()]
+    } else {
+        or_none(rx.order.clone())
+    };
+    addresses.push(format!("vector {}", abilities.address_vector));
     vec![
-        ("capabilities", or_none(abilities.capabilities.clone())),
         ("demands", or_none(abilities.modes.clone())),
-        ("longest message", one(bytes(abilities.max_message_bytes))),
+        ("longest message", vec![bytes(abilities.max_message_bytes)]),
         (
             "send",
             vec![
@@ -359,11 +403,11 @@ fn lines(abilities: &Abilities) -> Vec<(&'static str, Vec<String>)> {
             ],
         ),
         ("order of sends", or_none(tx.order.clone())),
-        ("of receives", or_none(rx.order.clone())),
-        ("memory modes", or_none(memory.modes.clone())),
+        ("order of receives", receives),
         (
             "memory",
             vec![
+                format!("modes {}", or_none(memory.modes.clone()).join(" ")),
                 format!("key {}", bytes(memory.key_bytes)),
                 format!("iov {}", memory.iov_limit),
             ],
@@ -373,25 +417,19 @@ fn lines(abilities: &Abilities) -> Vec<(&'static str, Vec<String>)> {
             vec![
                 format!("control {}", abilities.progress.control),
                 format!("data {}", abilities.progress.data),
+                format!("threads {}", abilities.threading),
             ],
         ),
-        ("threads", one(abilities.threading.clone())),
         (
             "queues",
             vec![
                 format!("management {}", abilities.resource_management),
                 format!("endpoints {}", abilities.most.endpoints),
-                format!("completion-queues {}", abilities.most.completion_queues),
+                format!("completion queues {}", abilities.most.completion_queues),
                 format!("data {}", bytes(abilities.most.cq_data_bytes)),
             ],
         ),
-        (
-            "addresses",
-            vec![
-                format!("format {}", abilities.address_format),
-                format!("vector {}", abilities.address_vector),
-            ],
-        ),
+        ("addresses", addresses),
     ]
 }
 
@@ -404,8 +442,12 @@ fn or_none(words: Vec<String>) -> Vec<String> {
 }
 
 fn bytes(count: usize) -> String {
-    if count == usize::MAX {
+    // Providers without a limit say the largest number, or the largest less something of theirs.
+    if count > usize::MAX / 2 {
         return "unlimited".to_owned();
+    }
+    if count < 1_000_000 {
+        return format!("{count} B");
     }
     // Three digits are shown, and a f64 holds fifteen.
     human(count as f64, Unit::Bytes)

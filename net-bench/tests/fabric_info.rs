@@ -105,11 +105,11 @@ fn a_provider_alone_as_text() {
     }
     assert!(providers.count() > 0, "{text}");
     for words in [
-        "FI_* set          none",
-        "capabilities      msg, rma, tagged",
-        "longest message   unlimited",
-        "order of sends    ",
-        "threads           safe",
+        "FI_* set           none",
+        "capabilities       msg, rma, tagged",
+        "longest message    unlimited",
+        "order of sends     rar, ",
+        "data manual, threads safe",
     ] {
         assert!(text.contains(words), "no {words:?} in {text}");
     }

@@ -3,8 +3,8 @@
 use crate::error::{Error, check, text};
 use crate::library::Library;
 use crate::raw::constants::{
-    FI_CONTEXT, FI_CONTEXT2, FI_ENODATA, FI_ENOMEM, FI_MR_ALLOCATED, FI_MR_LOCAL, FI_MR_PROV_KEY,
-    FI_MR_VIRT_ADDR, FI_SOURCE,
+    FI_BUFFERED_RECV, FI_CONTEXT, FI_CONTEXT2, FI_ENODATA, FI_ENOMEM, FI_MR_ALLOCATED, FI_MR_LOCAL,
+    FI_MR_PROV_KEY, FI_MR_VIRT_ADDR, FI_SOURCE,
 };
 use crate::raw::structures::{
     FiDomainAttr, FiEpAttr, FiFabricAttr, FiInfo, FiRxAttr, FiTxAttr, FidNic,
@@ -91,8 +91,10 @@ impl Query {
         let hints = unsafe { Info::own(library, (library.dupinfo)(ptr::null())) };
         let hints = hints.ok_or_else(|| Error::of(library, "fi_dupinfo", -i64::from(FI_ENOMEM)))?;
         // The safe layer gives each operation 64 bytes, and memory that is registered.
+        // Buffered receives are no demand but something else to ask for: a provider that hears of
+        // them gives them.
         let (mode, mr_mode) = if self.everything {
-            (u64::MAX, !0b11)
+            (!FI_BUFFERED_RECV, !0b11)
         } else {
             let mr_mode = FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY;
             (FI_CONTEXT | FI_CONTEXT2, mr_mode.cast_signed())
