@@ -14,7 +14,7 @@ use crate::raw::calls::{
 };
 use crate::raw::constants::{
     EP_TYPES, FI_ADDR_UNSPEC, FI_CONNECTED, FI_CONNREQ, FI_EAGAIN, FI_ENABLE, FI_EP_MSG, FI_EP_RDM,
-    FI_RECV, FI_SEND,
+    FI_RECV, FI_SEND, FI_SHUTDOWN,
 };
 use crate::raw::structures::{FidEp, FidPep};
 use libc::{c_int, c_void};
@@ -53,6 +53,8 @@ pub struct Endpoint {
     events: Option<EventQueue>,
     slots: Slots,
     inject_size: usize,
+    /// Whether the peer was seen to hang up.
+    left: bool,
     domain: Domain,
 }
 
@@ -142,6 +144,7 @@ impl Endpoint {
             events,
             slots,
             inject_size: info.tx().inject_size,
+            left: false,
             domain: domain.clone(),
         };
         let queue = endpoint.completions.handle().fid();
@@ -345,6 +348,21 @@ impl Endpoint {
     #[inline]
     pub fn poll(&mut self, into: &mut [Completion]) -> Result<usize, Error> {
         self.completions.poll(&mut self.slots, into)
+    }
+
+    /// Whether the peer of a connected endpoint has hung up. Completions do not tell: what was
+    /// received before is still to be read, and a receive may stay in flight for ever. But some
+    /// providers notice only while they are polled.
+    ///
+    /// # Errors
+    /// The connection broke: the provider's reason.
+    pub fn peer_left(&mut self) -> Result<bool, Error> {
+        let Some(events) = &self.events else {
+            return Ok(false);
+        };
+        let event = events.next("the connection", 0)?;
+        self.left |= matches!(event, Some((FI_SHUTDOWN, _)));
+        Ok(self.left)
     }
 
     /// Launches a slot, makes the call, and takes the slot back unless the provider took it.

@@ -4,8 +4,12 @@ use crate::error::{Error, text};
 use crate::handle::Handle;
 use crate::info::Info;
 use crate::library::Library;
-use crate::raw::calls::{fi_domain, fi_eq_open, fi_eq_readerr, fi_eq_sread, fi_eq_strerror};
-use crate::raw::constants::{EVENTS, FI_CONNREQ, FI_EAGAIN, FI_EAVAIL, FI_EINTR, FI_WAIT_UNSPEC};
+use crate::raw::calls::{
+    fi_domain, fi_eq_open, fi_eq_read, fi_eq_readerr, fi_eq_sread, fi_eq_strerror,
+};
+use crate::raw::constants::{
+    EVENTS, FI_CONNREQ, FI_EAGAIN, FI_EAVAIL, FI_EINTR, FI_ETIMEDOUT, FI_WAIT_UNSPEC,
+};
 use crate::raw::structures::{FiEqAttr, FiEqCmEntry, FiEqErrEntry, FidDomain, FidEq, FidFabric};
 use std::cell::Cell;
 use std::ptr;
@@ -165,7 +169,6 @@ impl EventQueue {
         patience: Duration,
     ) -> Result<Option<Info>, Error> {
         let start = Instant::now();
-        let library = self.fabric.library;
         loop {
             let left = patience.saturating_sub(start.elapsed());
             if left.is_zero() {
@@ -176,37 +179,53 @@ impl EventQueue {
             }
             // At least a millisecond, or the last wait would not wait.
             let wait_ms = i32::try_from(left.as_millis().max(1)).unwrap_or(i32::MAX);
-            let mut event = Event {
-                entry: FiEqCmEntry {
-                    fid: ptr::null_mut(),
-                    info: ptr::null_mut(),
-                },
-                _data: [0; 256],
+            let Some((seen, info)) = self.next(what, wait_ms)? else {
+                continue;
             };
-            let mut seen = 0;
-            // SAFETY: the queue is open, and the room is as large as is said.
-            let returned = unsafe {
-                let room = (&raw mut event).cast();
-                let size = size_of::<Event>();
-                fi_eq_sread(self.handle.raw(), &raw mut seen, room, size, wait_ms, 0)
-            };
-            let error = i32::try_from(-returned).unwrap_or(i32::MAX);
-            match error {
-                FI_EAGAIN | FI_EINTR | libc::ETIMEDOUT => continue,
-                FI_EAVAIL => return Err(self.error(what)),
-                1.. => return Err(Error::of(library, what, returned as i64)),
-                _ => {}
-            }
-            // SAFETY: only this event brings an offer, which is for its reader to free.
-            let info = (seen == FI_CONNREQ)
-                .then(|| unsafe { Info::own(library, event.entry.info) })
-                .flatten();
             if seen != kind {
                 let seen = EVENTS.word(u64::from(seen));
                 return Err(Error::Refused(format!("{what}: the peer says {seen:?}")));
             }
             return Ok(info);
         }
+    }
+
+    /// The next event, one of [`EVENTS`], if one comes within some milliseconds; 0 waits for none.
+    /// A request to connect brings its offer along.
+    pub(crate) fn next(
+        &self,
+        what: &str,
+        wait_ms: i32,
+    ) -> Result<Option<(u32, Option<Info>)>, Error> {
+        let library = self.fabric.library;
+        let mut event = Event {
+            entry: FiEqCmEntry {
+                fid: ptr::null_mut(),
+                info: ptr::null_mut(),
+            },
+            _data: [0; 256],
+        };
+        let mut seen = 0;
+        // SAFETY: the queue is open, and the room is as large as is said.
+        let returned = unsafe {
+            let room = (&raw mut event).cast();
+            let size = size_of::<Event>();
+            match wait_ms {
+                0 => fi_eq_read(self.handle.raw(), &raw mut seen, room, size, 0),
+                _ => fi_eq_sread(self.handle.raw(), &raw mut seen, room, size, wait_ms, 0),
+            }
+        };
+        match i32::try_from(-returned).unwrap_or(i32::MAX) {
+            FI_EAGAIN | FI_EINTR | FI_ETIMEDOUT => return Ok(None),
+            FI_EAVAIL => return Err(self.error(what)),
+            1.. => return Err(Error::of(library, what, returned as i64)),
+            _ => {}
+        }
+        // SAFETY: only this event brings an offer, which is for its reader to free.
+        let info = (seen == FI_CONNREQ)
+            .then(|| unsafe { Info::own(library, event.entry.info) })
+            .flatten();
+        Ok(Some((seen, info)))
     }
 
     /// The error that waits in the queue.

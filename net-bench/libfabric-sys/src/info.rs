@@ -4,7 +4,7 @@ use crate::error::{Error, check, text};
 use crate::library::Library;
 use crate::raw::constants::{
     FI_BUFFERED_RECV, FI_CONTEXT, FI_CONTEXT2, FI_ENODATA, FI_ENOMEM, FI_MR_ALLOCATED, FI_MR_LOCAL,
-    FI_MR_PROV_KEY, FI_MR_VIRT_ADDR, FI_SOURCE,
+    FI_MR_PROV_KEY, FI_MR_VIRT_ADDR, FI_SOURCE, FI_THREAD_DOMAIN,
 };
 use crate::raw::structures::{
     FiDomainAttr, FiEpAttr, FiFabricAttr, FiInfo, FiRxAttr, FiTxAttr, FidNic,
@@ -107,6 +107,10 @@ impl Query {
             info.mode = mode;
             (*info.ep_attr).r#type = self.endpoint;
             (*info.domain_attr).mr_mode = mr_mode;
+            if !self.everything {
+                // The safe layer keeps a domain in one thread, so its provider needs no locks.
+                (*info.domain_attr).threading = FI_THREAD_DOMAIN;
+            }
             (*info.domain_attr).mode = mode;
             if let Some(provider) = provider {
                 (*info.fabric_attr).prov_name = libc::strdup(provider.as_ptr());

@@ -212,6 +212,11 @@ fn a_connection_over_tcp() {
             server.poll(&mut completions).unwrap() == 1
         });
         assert_eq!(client.join().unwrap(), b"answer");
+        wait_for("the end", || {
+            server.poll(&mut []).unwrap();
+            server.peer_left().unwrap()
+        });
+        assert!(server.peer_left().unwrap(), "it stays away");
     });
 }
 
