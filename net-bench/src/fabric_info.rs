@@ -125,8 +125,8 @@ struct Abilities {
     threading: String,
     resource_management: String,
     address_vector: String,
-    /// Domains can have so many of these.
-    most: Most,
+    /// How much of something a domain can have.
+    limits: Limits,
 }
 
 #[derive(Serialize, PartialEq)]
@@ -159,7 +159,7 @@ struct Progress {
 }
 
 #[derive(Serialize, PartialEq)]
-struct Most {
+struct Limits {
     endpoints: usize,
     completion_queues: usize,
     cq_data_bytes: usize,
@@ -277,7 +277,7 @@ fn abilities(info: &Info) -> Abilities {
         threading: word(&THREADING, domain.threading),
         resource_management: word(&RESOURCE_MANAGEMENT, domain.resource_mgmt),
         address_vector: word(&AV_TYPES, domain.av_type),
-        most: Most {
+        limits: Limits {
             endpoints: domain.ep_cnt,
             completion_queues: domain.cq_cnt,
             cq_data_bytes: domain.cq_data_size,
@@ -424,9 +424,9 @@ fn lines(abilities: &Abilities, mut addresses: Vec<String>) -> Vec<(&'static str
             "queues",
             vec![
                 format!("management {}", abilities.resource_management),
-                format!("endpoints {}", abilities.most.endpoints),
-                format!("completion queues {}", abilities.most.completion_queues),
-                format!("data {}", bytes(abilities.most.cq_data_bytes)),
+                format!("endpoints {}", abilities.limits.endpoints),
+                format!("completion queues {}", abilities.limits.completion_queues),
+                format!("data {}", bytes(abilities.limits.cq_data_bytes)),
             ],
         ),
         ("addresses", addresses),
@@ -471,4 +471,31 @@ fn line(text: &mut String, name: &str, words: &[String], width: usize) {
         column += wide;
     }
     text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_folded_between_them_and_harmless() {
+        let words: Vec<String> = ["alpha", "beta", "g\u{1b}[2J", "delta"]
+            .map(str::to_owned)
+            .into();
+        let mut text = String::new();
+        line(&mut text, "name", &words, NAMES + 3 + 13);
+        let indent = " ".repeat(NAMES - "name".len());
+        let next = " ".repeat(NAMES + 4);
+        assert_eq!(
+            text,
+            format!("  name{indent}  alpha, beta,\n{next}g\\u{{1b}}[2J,\n{next}delta\n")
+        );
+    }
+
+    #[test]
+    fn sizes_are_exact_while_they_are_short() {
+        assert_eq!(bytes(16_384), "16384 B");
+        assert_eq!(bytes(1 << 30), "1.07 GB");
+        assert_eq!(bytes(usize::MAX - 4096), "unlimited");
+    }
 }

@@ -3,7 +3,6 @@
 use crate::error::Error;
 use crate::fabric::Domain;
 use crate::handle::Handle;
-use crate::info::Info;
 use crate::raw::calls::{fi_av_insert, fi_av_open};
 use crate::raw::structures::{FiAvAttr, FidAv};
 use std::ptr;
@@ -25,9 +24,9 @@ pub(crate) struct AddressVector {
 }
 
 impl AddressVector {
-    pub(crate) fn open(domain: &Domain, info: &Info) -> Result<Self, Error> {
+    pub(crate) fn open(domain: &Domain) -> Result<Self, Error> {
         let mut attr = FiAvAttr {
-            r#type: info.domain().av_type,
+            r#type: domain.info().domain().av_type,
             rx_ctx_bits: 0,
             count: 0,
             ep_per_node: 0,

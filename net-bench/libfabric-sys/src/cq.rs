@@ -143,7 +143,7 @@ impl CompletionQueue {
                 ptr::null_mut(),
                 0,
             ));
-            Error::of(library, what, -i64::from(entry.err)).and(&said.unwrap_or_default())
+            Error::of(library, what, -i64::from(entry.err)).and_provider(entry.prov_errno, said)
         }
     }
 }

@@ -13,10 +13,10 @@ use crate::raw::calls::{
     fi_passive_ep, fi_pep_getname, fi_recv, fi_reject, fi_send, fi_tinject, fi_trecv, fi_tsend,
 };
 use crate::raw::constants::{
-    EP_TYPES, FI_ADDR_UNSPEC, FI_CONNECTED, FI_CONNREQ, FI_EAGAIN, FI_ENABLE, FI_EP_MSG, FI_EP_RDM,
-    FI_RECV, FI_SEND, FI_SHUTDOWN,
+    EP_TYPES, FI_ADDR_UNSPEC, FI_CONNECTED, FI_CONNREQ, FI_EAGAIN, FI_EINVAL, FI_ENABLE, FI_EP_MSG,
+    FI_EP_RDM, FI_RECV, FI_SEND, FI_SHUTDOWN,
 };
-use crate::raw::structures::{FidEp, FidPep};
+use crate::raw::structures::{Fid, FidEp, FidPep};
 use libc::{c_int, c_void};
 use std::ptr;
 use std::time::Duration;
@@ -40,35 +40,75 @@ pub enum Posted {
     Full,
 }
 
+/// ofi_rxm opens a completion queue for (128 + 128) operations with each of FI_UNIVERSE_SIZE peers,
+/// 256 unless told otherwise, which is more than many devices have; Linux's software RoCE has 32767.
+const SMALLER_UNIVERSE: &str = "the device may have fewer completion queue entries than ofi_rxm \
+    wants: set FI_UNIVERSE_SIZE=16";
+
 /// An open endpoint with its own completion queue, peers and memory.
 ///
 /// What is in flight is cancelled when it is dropped.
 #[derive(Debug)]
 pub struct Endpoint {
-    // Dropped in this order: the endpoint before what is bound to it, and the memory after all that
-    // might still work on it.
+    // Dropped in this order: the endpoint before what is bound to it.
     handle: Handle<FidEp>,
-    completions: CompletionQueue,
-    peers: Option<AddressVector>,
-    events: Option<EventQueue>,
-    slots: Slots,
+    parts: Parts,
     inject_size: usize,
     /// Whether the peer was seen to hang up.
     left: bool,
+}
+
+/// What is open before an endpoint and closed after it.
+#[derive(Debug)]
+struct Parts {
+    completions: CompletionQueue,
+    /// Of an endpoint without connections.
+    peers: Option<AddressVector>,
+    /// Of an endpoint with a connection.
+    events: Option<EventQueue>,
+    slots: Slots,
     domain: Domain,
+}
+
+impl Parts {
+    fn open(domain: &Domain, shape: Shape) -> Result<Self, Error> {
+        let longest = domain.info().endpoint().max_msg_size;
+        if shape.length > longest {
+            return Err(Error::Refused(format!(
+                "messages of {} bytes: provider {} sends at most {longest} at once",
+                shape.length,
+                domain.info().provider()
+            )));
+        }
+        let slots = Slots::new(domain, shape.slots, shape.length)?;
+        Ok(Self {
+            completions: CompletionQueue::open(domain, slots.count())?,
+            peers: None,
+            events: None,
+            slots,
+            domain: domain.clone(),
+        })
+    }
+
+    fn for_connection(domain: &Domain, shape: Shape) -> Result<Self, Error> {
+        expect_type(domain.info(), FI_EP_MSG)?;
+        let mut parts = Self::open(domain, shape)?;
+        parts.events = Some(EventQueue::open(domain.fabric())?);
+        Ok(parts)
+    }
 }
 
 impl Endpoint {
     /// Opens an endpoint that reaches any peer.
     ///
     /// # Errors
-    /// The offer is not for such an endpoint or for messages so long; or the provider's reason.
-    pub fn reliable_datagram(domain: &Domain, info: &Info, shape: Shape) -> Result<Self, Error> {
-        expect_type(info, FI_EP_RDM)?;
-        let peers = AddressVector::open(domain, info)?;
-        let endpoint = Self::closed(domain, info, shape, Some(peers), None)?;
-        endpoint.enable()?;
-        Ok(endpoint)
+    /// The domain's offer is not for such an endpoint or for messages so long; or the provider's
+    /// reason.
+    pub fn reliable_datagram(domain: &Domain, shape: Shape) -> Result<Self, Error> {
+        expect_type(domain.info(), FI_EP_RDM)?;
+        let mut parts = Parts::open(domain, shape)?;
+        parts.peers = Some(AddressVector::open(domain)?);
+        Self::of(parts)
     }
 
     /// Connects to the endpoint that listens at an address, within some time. `prepare` posts
@@ -78,14 +118,13 @@ impl Endpoint {
     /// As for [`Endpoint::reliable_datagram`]; nobody listens there; the time is over.
     pub fn connect(
         domain: &Domain,
-        info: &Info,
         shape: Shape,
         address: &[u8],
         patience: Duration,
         prepare: impl FnOnce(&mut Self) -> Result<(), Error>,
     ) -> Result<Self, Error> {
         let address = padded(address)?;
-        let mut endpoint = Self::connected(domain, info, shape)?;
+        let mut endpoint = Self::of(Parts::for_connection(domain, shape)?)?;
         prepare(&mut endpoint)?;
         // SAFETY: the endpoint is open; the address is padded to the longest there is.
         let returned = unsafe {
@@ -97,59 +136,35 @@ impl Endpoint {
         Ok(endpoint)
     }
 
-    /// An enabled endpoint for one connection, not connected yet.
-    fn connected(domain: &Domain, info: &Info, shape: Shape) -> Result<Self, Error> {
-        expect_type(info, FI_EP_MSG)?;
-        let events = EventQueue::open(domain.fabric())?;
-        let endpoint = Self::closed(domain, info, shape, None, Some(events))?;
-        endpoint.enable()?;
-        Ok(endpoint)
-    }
-
     fn await_connection(&self, what: &str, patience: Duration) -> Result<(), Error> {
-        let events = self.events.as_ref();
+        let events = self.parts.events.as_ref();
         let events = events.expect("endpoints with connections are made with a queue of events");
         events.wait(FI_CONNECTED, what, patience).map(drop)
     }
 
-    /// An endpoint with everything bound to it, not enabled yet.
-    fn closed(
-        domain: &Domain,
-        info: &Info,
-        shape: Shape,
-        peers: Option<AddressVector>,
-        events: Option<EventQueue>,
-    ) -> Result<Self, Error> {
-        let longest = info.endpoint().max_msg_size;
-        if shape.length > longest {
-            return Err(Error::Refused(format!(
-                "messages of {} bytes: provider {} sends at most {longest} at once",
-                shape.length,
-                info.provider()
-            )));
-        }
-        let slots = Slots::new(domain, info, shape.slots, shape.length)?;
-        let completions = CompletionQueue::open(domain, shape.slots)?;
-        let what = format!("fi_endpoint of provider {}", info.provider());
+    /// Opens an endpoint, binds its parts to it, and enables it.
+    fn of(parts: Parts) -> Result<Self, Error> {
+        let (library, info) = (parts.domain.library(), parts.domain.info());
+        let provider = info.provider();
         // SAFETY: domain and offer are open; the object that the call stores is new.
         let handle = unsafe {
-            Handle::open(domain.library(), what, |ep| {
-                fi_endpoint(domain.raw(), info.raw.as_ptr(), ep, ptr::null_mut())
+            let what = format!("fi_endpoint of provider {provider}");
+            Handle::open(library, what, |ep| {
+                let (domain, info) = (parts.domain.raw(), info.raw.as_ptr());
+                fi_endpoint(domain, info, ep, ptr::null_mut())
             })
         }?;
+        let inject_size = info.tx().inject_size;
         let endpoint = Self {
             handle,
-            completions,
-            peers,
-            events,
-            slots,
-            inject_size: info.tx().inject_size,
+            parts,
+            inject_size,
             left: false,
-            domain: domain.clone(),
         };
-        let queue = endpoint.completions.handle().fid();
-        let peers = endpoint.peers.as_ref().map(|peers| peers.handle().fid());
-        let events = endpoint.events.as_ref().map(|events| events.handle().fid());
+        let parts = &endpoint.parts;
+        let queue = parts.completions.handle().fid();
+        let peers = parts.peers.as_ref().map(|peers| peers.handle().fid());
+        let events = parts.events.as_ref().map(|events| events.handle().fid());
         let bound = [
             (Some(queue), FI_SEND | FI_RECV, "completion queue"),
             (peers, 0, "address vector"),
@@ -159,23 +174,27 @@ impl Endpoint {
             let Some(fid) = fid else { continue };
             // SAFETY: both objects are open, and the endpoint is closed first.
             let returned = unsafe { fi_bind(endpoint.handle.fid(), fid, flags) };
-            check(
-                domain.library(),
-                format!("fi_ep_bind of the {name}"),
-                returned,
-            )?;
+            check(library, format!("fi_ep_bind of the {name}"), returned)?;
         }
+        // SAFETY: the endpoint is open; the command takes no argument.
+        let returned = unsafe { fi_control(endpoint.handle.fid(), FI_ENABLE, ptr::null_mut()) };
+        check(
+            library,
+            format!("fi_enable of provider {provider}"),
+            returned,
+        )
+        .map_err(|error| {
+            let remedy = match provider.as_str() {
+                "verbs;ofi_rxm" if error.is(FI_EINVAL) => SMALLER_UNIVERSE,
+                _ => "",
+            };
+            error.and(remedy)
+        })?;
         Ok(endpoint)
     }
 
-    fn enable(&self) -> Result<(), Error> {
-        // SAFETY: the endpoint is open; the command takes no argument.
-        let returned = unsafe { fi_control(self.handle.fid(), FI_ENABLE, ptr::null_mut()) };
-        check(self.library(), "fi_enable", returned)
-    }
-
     fn library(&self) -> &'static Library {
-        self.domain.library()
+        self.parts.domain.library()
     }
 
     /// The address that peers need to reach this endpoint, at most [`MAX_ADDRESS`] bytes.
@@ -194,7 +213,7 @@ impl Endpoint {
     /// # Errors
     /// The endpoint has connections; or the provider cannot read the address.
     pub fn add_peer(&mut self, address: &[u8]) -> Result<Peer, Error> {
-        let peers = self.peers.as_mut();
+        let peers = self.parts.peers.as_mut();
         peers
             .ok_or_else(|| Error::Refused("a connected endpoint has one peer".to_owned()))?
             .insert(address)
@@ -203,7 +222,7 @@ impl Endpoint {
     /// How many slots there are.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.slots.count()
+        self.parts.slots.count()
     }
 
     /// The longest message that [`Endpoint::inject`] takes, in bytes.
@@ -219,7 +238,7 @@ impl Endpoint {
     #[inline]
     #[must_use]
     pub fn bytes(&mut self, slot: usize) -> &mut [u8] {
-        self.slots.bytes(slot)
+        self.parts.slots.bytes(slot)
     }
 
     /// Posts a receive into a slot, from any peer.
@@ -228,7 +247,7 @@ impl Endpoint {
     /// The slot is in flight or does not exist; or the provider's reason.
     #[inline]
     pub fn receive(&mut self, slot: usize) -> Result<Posted, Error> {
-        let length = self.slots.length();
+        let length = self.parts.slots.length();
         self.post(
             "fi_recv",
             slot,
@@ -248,7 +267,7 @@ impl Endpoint {
     /// As for [`Endpoint::receive`].
     #[inline]
     pub fn receive_tagged(&mut self, slot: usize, tag: u64, ignore: u64) -> Result<Posted, Error> {
-        let length = self.slots.length();
+        let length = self.parts.slots.length();
         self.post(
             "fi_trecv",
             slot,
@@ -347,7 +366,7 @@ impl Endpoint {
     /// An operation failed: which, with the provider's words. Its slot is free again.
     #[inline]
     pub fn poll(&mut self, into: &mut [Completion]) -> Result<usize, Error> {
-        self.completions.poll(&mut self.slots, into)
+        self.parts.completions.poll(&mut self.parts.slots, into)
     }
 
     /// Whether the peer of a connected endpoint has hung up. Completions do not tell: what was
@@ -357,7 +376,7 @@ impl Endpoint {
     /// # Errors
     /// The connection broke: the provider's reason.
     pub fn peer_left(&mut self) -> Result<bool, Error> {
-        let Some(events) = &self.events else {
+        let Some(events) = &self.parts.events else {
             return Ok(false);
         };
         let event = events.next("the connection", 0)?;
@@ -379,11 +398,11 @@ impl Endpoint {
             None => FI_ADDR_UNSPEC,
             Some(peer) => self.resolve(peer)?,
         };
-        let (buffer, context) = self.slots.launch(slot, length)?;
-        let description = self.slots.description();
+        let (buffer, context) = self.parts.slots.launch(slot, length)?;
+        let description = self.parts.slots.description();
         let returned = call(self.handle.raw(), buffer, description, peer, context);
         if returned != 0 {
-            self.slots.recall(slot);
+            self.parts.slots.recall(slot);
         }
         self.posted(what, returned)
     }
@@ -415,7 +434,7 @@ impl Endpoint {
     /// What the provider calls a peer; a number that it did not give could lead it anywhere.
     #[inline]
     fn resolve(&self, peer: Option<Peer>) -> Result<u64, Error> {
-        let known = match (&self.peers, peer) {
+        let known = match (&self.parts.peers, peer) {
             (Some(peers), Some(peer)) => peers.of(peer),
             (None, None) => Some(FI_ADDR_UNSPEC),
             _ => None,
@@ -496,18 +515,13 @@ impl Listener {
         let request = request.ok_or_else(|| {
             Error::Refused("a request to connect came without an offer".to_owned())
         })?;
-        let ready = self.fabric.domain(&request).and_then(|domain| {
-            let mut endpoint = Endpoint::connected(&domain, &request, shape)?;
-            prepare(&mut endpoint)?;
-            Ok(endpoint)
-        });
-        let endpoint = match ready {
-            Ok(endpoint) => endpoint,
-            Err(error) => {
-                self.reject(&request);
-                return Err(error);
-            }
-        };
+        // SAFETY: the offer is open.
+        let peer = unsafe { request.raw.as_ref() }.handle;
+        let ready = self.fabric.domain(request);
+        let ready = ready.and_then(|domain| Parts::for_connection(&domain, shape));
+        // From here on the peer belongs to the endpoint: it hears of it when that is closed.
+        let mut endpoint = Endpoint::of(ready.inspect_err(|_| self.reject(peer))?)?;
+        prepare(&mut endpoint)?;
         // SAFETY: the endpoint is open and was made of the request.
         let returned = unsafe { fi_accept(endpoint.handle.raw(), ptr::null(), 0) };
         check(self.fabric.library, "fi_accept", returned)?;
@@ -515,15 +529,13 @@ impl Listener {
         Ok(endpoint)
     }
 
-    /// Tells a peer no, so that it does not wait.
-    fn reject(&self, request: &Info) {
-        // SAFETY: the endpoint is open, and the request came to it and is refused once.
-        unsafe {
-            let handle = request.raw.as_ref().handle;
-            if !handle.is_null() {
-                // Where this fails too, the peer learns it from its own time limit.
-                let _ = fi_reject(self.handle.raw(), handle, ptr::null(), 0);
-            }
+    /// Tells a peer no, so that it does not wait. It came to this endpoint, and no endpoint was made
+    /// for it yet.
+    fn reject(&self, peer: *mut Fid) {
+        if !peer.is_null() {
+            // SAFETY: the endpoint is open, and the peer was given to it and to nobody else. Where
+            // this fails, the peer's own time limit tells it.
+            let _ = unsafe { fi_reject(self.handle.raw(), peer, ptr::null(), 0) };
         }
     }
 }

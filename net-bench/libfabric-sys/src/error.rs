@@ -55,6 +55,18 @@ impl Error {
         self
     }
 
+    /// The same error with the provider's own, unless that says nothing new.
+    pub(crate) fn and_provider(self, number: i32, said: Option<String>) -> Self {
+        match said {
+            Some(said)
+                if number != 0 && !matches!(&self, Self::Call { text, .. } if *text == said) =>
+            {
+                self.and(&format!("the provider says: {said} ({number})"))
+            }
+            _ => self,
+        }
+    }
+
     /// Whether it is this error of libfabric's, given as a positive number.
     #[must_use]
     pub fn is(&self, number: i32) -> bool {

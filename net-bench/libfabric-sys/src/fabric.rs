@@ -1,4 +1,7 @@
 //! Fabrics, domains and event queues: what has to be open before an endpoint is.
+//!
+//! A domain keeps the offer that it was opened from, and everything in it is of that offer: providers
+//! take what they are handed for their own, and would read another's memory wrongly.
 
 use crate::error::{Error, text};
 use crate::handle::Handle;
@@ -18,17 +21,14 @@ use std::time::{Duration, Instant};
 
 /// An open fabric. Clones are the same fabric, which is closed with the last of them.
 #[derive(Debug, Clone)]
-pub struct Fabric {
+pub(crate) struct Fabric {
     handle: Rc<Handle<FidFabric>>,
     pub(crate) library: &'static Library,
 }
 
 impl Fabric {
     /// Opens the fabric of an offer.
-    ///
-    /// # Errors
-    /// The provider's reason.
-    pub fn open(info: &Info) -> Result<Self, Error> {
+    pub(crate) fn open(info: &Info) -> Result<Self, Error> {
         let library = info.library;
         let what = format!("fi_fabric of provider {}", info.provider());
         let attr = ptr::from_ref(info.fabric()).cast_mut();
@@ -45,11 +45,8 @@ impl Fabric {
         })
     }
 
-    /// Opens the domain of an offer of this fabric.
-    ///
-    /// # Errors
-    /// The provider's reason.
-    pub fn domain(&self, info: &Info) -> Result<Domain, Error> {
+    /// Opens the domain of an offer, which is one of this fabric.
+    pub(crate) fn domain(&self, info: Info) -> Result<Domain, Error> {
         let what = format!(
             "fi_domain {} of provider {}",
             info.domain_name(),
@@ -65,6 +62,7 @@ impl Fabric {
         Ok(Domain {
             inner: Rc::new(Inner {
                 handle,
+                info,
                 next_key: Cell::new(1),
                 fabric: self.clone(),
             }),
@@ -86,22 +84,28 @@ pub struct Domain {
 #[derive(Debug)]
 struct Inner {
     handle: Handle<FidDomain>,
+    info: Info,
     next_key: Cell<u64>,
     fabric: Fabric,
 }
 
 impl Domain {
-    /// Opens fabric and domain of an offer.
+    /// Opens the fabric and the domain of an offer.
     ///
     /// # Errors
     /// The provider's reason.
-    pub fn open(info: &Info) -> Result<Self, Error> {
-        Fabric::open(info)?.domain(info)
+    pub fn open(info: Info) -> Result<Self, Error> {
+        Fabric::open(&info)?.domain(info)
     }
 
-    /// The fabric that the domain belongs to.
+    /// The offer that the domain was opened from. Its endpoints are of the same offer: a provider
+    /// takes for granted that it is one of its own.
     #[must_use]
-    pub fn fabric(&self) -> &Fabric {
+    pub fn info(&self) -> &Info {
+        &self.inner.info
+    }
+
+    pub(crate) fn fabric(&self) -> &Fabric {
         &self.inner.fabric
     }
 
@@ -254,7 +258,7 @@ impl EventQueue {
                 ptr::null_mut(),
                 0,
             ));
-            Error::of(library, what, -i64::from(entry.err)).and(&said.unwrap_or_default())
+            Error::of(library, what, -i64::from(entry.err)).and_provider(entry.prov_errno, said)
         }
     }
 }

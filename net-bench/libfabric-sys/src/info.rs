@@ -3,8 +3,8 @@
 use crate::error::{Error, check, text};
 use crate::library::Library;
 use crate::raw::constants::{
-    FI_BUFFERED_RECV, FI_CONTEXT, FI_CONTEXT2, FI_ENODATA, FI_ENOMEM, FI_MR_ALLOCATED, FI_MR_LOCAL,
-    FI_MR_PROV_KEY, FI_MR_VIRT_ADDR, FI_SOURCE, FI_THREAD_DOMAIN,
+    CAPS, EP_TYPES, FI_BUFFERED_RECV, FI_CONTEXT, FI_CONTEXT2, FI_ENODATA, FI_ENOMEM,
+    FI_MR_ALLOCATED, FI_MR_LOCAL, FI_MR_PROV_KEY, FI_MR_VIRT_ADDR, FI_SOURCE, FI_THREAD_DOMAIN,
 };
 use crate::raw::structures::{
     FiDomainAttr, FiEpAttr, FiFabricAttr, FiInfo, FiRxAttr, FiTxAttr, FidNic,
@@ -125,6 +125,12 @@ impl Query {
             "fi_getinfo for provider {}",
             self.provider.as_deref().unwrap_or("(any)")
         );
+        if self.endpoint != 0 {
+            words += &format!(", endpoint {}", EP_TYPES.word(u64::from(self.endpoint)));
+        }
+        if self.caps != 0 {
+            words += &format!(", capabilities {}", CAPS.words(self.caps).join(" "));
+        }
         for (name, value) in [("node", &self.node), ("service", &self.service)] {
             if let Some(value) = value {
                 words += &format!(", {name} {value}");

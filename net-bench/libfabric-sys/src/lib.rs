@@ -12,7 +12,8 @@
 //! # Threads
 //! Nothing here can be sent to another thread: whether two threads may use objects of one domain
 //! is for the provider to say, and objects that share nothing scale better. A thread opens its own
-//! domain from a query of its own.
+//! domain from a query of its own, and providers are told that they need no locks
+//! (`FI_THREAD_DOMAIN`).
 //!
 //! # The hot loop
 //! A ping-pong keeps one receive posted ahead, so that a message never meets an endpoint that does
@@ -67,6 +68,6 @@ pub use av::{MAX_ADDRESS, Peer};
 pub use cq::{BATCH, Completion};
 pub use endpoint::{Endpoint, Listener, Posted, Shape};
 pub use error::Error;
-pub use fabric::{Domain, Fabric};
+pub use fabric::Domain;
 pub use info::{Info, Nic, Query};
 pub use library::{Library, Missing, PLACES, Version};

@@ -2,7 +2,7 @@
 //!
 //! The layout of what `fi_getinfo` takes and gives depends on the version of the symbol, and a
 //! newer library keeps the older symbols beside its own. So the versions that belong to the
-//! layouts of [`crate::raw`] are asked for by name.
+//! layouts of [`crate::raw`] are asked for by name, with `dlvsym` of the GNU C library.
 
 use crate::error::text;
 use crate::raw::constants::FI_SUCCESS;

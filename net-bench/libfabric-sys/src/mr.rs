@@ -8,12 +8,11 @@
 use crate::error::Error;
 use crate::fabric::Domain;
 use crate::handle::Handle;
-use crate::info::Info;
 use crate::raw::calls::fi_mr_reg;
 use crate::raw::constants::{FI_MR_LOCAL, FI_MR_PROV_KEY, FI_RECV, FI_SEND};
 use crate::raw::structures::{FiContext2, FidMr};
 use libc::c_void;
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::{self, NonNull};
 
 /// Slots begin at multiples of this many bytes, so that no two share a cache line.
@@ -36,13 +35,12 @@ pub(crate) struct Slots {
 
 impl Slots {
     /// `count` slots of `length` bytes each, all zero.
-    pub(crate) fn new(
-        domain: &Domain,
-        info: &Info,
-        count: usize,
-        length: usize,
-    ) -> Result<Self, Error> {
-        let too_much = || Error::Refused(format!("{count} slots of {length} bytes are too much"));
+    pub(crate) fn new(domain: &Domain, count: usize, length: usize) -> Result<Self, Error> {
+        let too_much = || {
+            Error::Refused(format!(
+                "no memory for {count} slots of {length} bytes: take fewer, or shorter messages"
+            ))
+        };
         if count == 0 || length == 0 {
             return Err(Error::Refused("no slots, or slots of no size".to_owned()));
         }
@@ -55,36 +53,9 @@ impl Slots {
             .ok_or_else(too_much)?;
         let memory = Memory::new(bytes).ok_or_else(too_much)?;
         let contexts = Memory::new(room).ok_or_else(too_much)?;
-        let mode = info.domain().mr_mode.cast_unsigned();
-        let registration = if mode & FI_MR_LOCAL == 0 {
-            None
-        } else {
-            let key = if mode & FI_MR_PROV_KEY == 0 {
-                domain.new_key()
-            } else {
-                0
-            };
-            let what = format!("fi_mr_reg of {bytes} bytes");
-            // SAFETY: the domain is open, the memory is as long as is said and outlives its
-            // registration; the object that the call stores is new.
-            Some(unsafe {
-                Handle::open(domain.library(), what, |mr| {
-                    let buffer = memory.start.as_ptr().cast();
-                    let access = FI_SEND | FI_RECV;
-                    fi_mr_reg(
-                        domain.raw(),
-                        buffer,
-                        bytes,
-                        access,
-                        0,
-                        key,
-                        0,
-                        mr,
-                        ptr::null_mut(),
-                    )
-                })
-            }?)
-        };
+        let mode = domain.info().domain().mr_mode.cast_unsigned();
+        let wanted = mode & FI_MR_LOCAL != 0;
+        let registration = wanted.then(|| register(domain, &memory)).transpose()?;
         Ok(Self {
             registration,
             memory,
@@ -182,6 +153,29 @@ impl Slots {
     }
 }
 
+/// Registers memory for messages. It has to outlive its registration.
+fn register(domain: &Domain, memory: &Memory) -> Result<Handle<FidMr>, Error> {
+    let mode = domain.info().domain().mr_mode.cast_unsigned();
+    let key = match mode & FI_MR_PROV_KEY {
+        0 => domain.new_key(),
+        _ => 0,
+    };
+    let (buffer, bytes) = (memory.start.as_ptr().cast(), memory.layout.size());
+    let access = FI_SEND | FI_RECV;
+    // SAFETY: the domain is open, the memory is as long as is said; the object that the call stores
+    // is new.
+    unsafe {
+        Handle::open(
+            domain.library(),
+            format!("fi_mr_reg of {bytes} bytes"),
+            |mr| {
+                let none = ptr::null_mut();
+                fi_mr_reg(domain.raw(), buffer, bytes, access, 0, key, 0, mr, none)
+            },
+        )
+    }
+}
+
 /// Zeroed memory that begins on a page.
 #[derive(Debug)]
 struct Memory {
@@ -190,12 +184,11 @@ struct Memory {
 }
 
 impl Memory {
-    /// `bytes` of it, more than none; `None` if no address space is so large.
+    /// `bytes` of it, more than none; `None` if there is not so much.
     fn new(bytes: usize) -> Option<Self> {
         let layout = Layout::from_size_align(bytes, PAGE).ok()?;
         // SAFETY: all callers ask for more than nothing.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) });
-        let start = start.unwrap_or_else(|| handle_alloc_error(layout));
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
         Some(Self { start, layout })
     }
 }
@@ -205,5 +198,35 @@ impl Drop for Memory {
         // SAFETY: from `alloc_zeroed` with this layout. The endpoint that worked on it is closed
         // before its slots go.
         unsafe { dealloc(self.start.as_ptr(), self.layout) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Library, Query};
+
+    #[test]
+    fn memory_is_registered_under_keys_of_its_own() {
+        if let Err(missing) = Library::load() {
+            println!("SKIPPED registered memory: {missing}");
+            return;
+        }
+        // This provider takes registrations, though it asks for none.
+        let query = Query {
+            provider: Some("tcp;ofi_rxm".to_owned()),
+            ..Query::default()
+        };
+        let Ok(mut offers) = query.find() else {
+            println!("SKIPPED registered memory: no provider tcp;ofi_rxm");
+            return;
+        };
+        let domain = Domain::open(offers.remove(0)).expect("a domain");
+        let memory = Memory::new(3 * PAGE).expect("three pages");
+        let one = register(&domain, &memory).expect("registered");
+        let two = register(&domain, &memory).expect("registered again");
+        // SAFETY: both are open.
+        let keys = unsafe { ((*one.raw()).key, (*two.raw()).key) };
+        assert_ne!(keys.0, keys.1);
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 const SHAPE: Shape = Shape {
     slots: 4,
-    length: 4096,
+    length: 100_000,
 };
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -111,12 +111,13 @@ fn exchange(provider: &str, node: Option<&str>) {
         return;
     };
     assert_eq!(info.provider(), provider);
-    let domain = Domain::open(&info).unwrap();
-    let mut one = Endpoint::reliable_datagram(&domain, &info, SHAPE).unwrap();
-    let mut two = Endpoint::reliable_datagram(&domain, &info, SHAPE).unwrap();
+    let domain = Domain::open(info).unwrap();
+    let mut one = Endpoint::reliable_datagram(&domain, SHAPE).unwrap();
+    let mut two = Endpoint::reliable_datagram(&domain, SHAPE).unwrap();
     let to_two = one.add_peer(&two.address().unwrap()).unwrap();
     let to_one = two.add_peer(&one.address().unwrap()).unwrap();
-    for length in [1, 100, SHAPE.length] {
+    // The longest is beyond what any of the providers sends without asking the peer first.
+    for length in [1, 4096, SHAPE.length] {
         for tag in [None, Some(0x1234)] {
             send_and_check(&mut one, &mut two, Some(to_two), length, tag);
             send_and_check(&mut two, &mut one, Some(to_one), length, tag);
@@ -174,14 +175,13 @@ fn a_connection_over_tcp() {
     std::thread::scope(|scope| {
         let client = scope.spawn(move || {
             let info = offer("tcp", FI_EP_MSG, Some("127.0.0.1")).unwrap();
-            let domain = Domain::open(&info).unwrap();
+            let domain = Domain::open(info).unwrap();
             let post = |client: &mut Endpoint| {
                 client
                     .receive(0)
                     .map(|posted| assert_eq!(posted, Posted::Taken))
             };
-            let mut client =
-                Endpoint::connect(&domain, &info, SHAPE, &address, PATIENCE, post).unwrap();
+            let mut client = Endpoint::connect(&domain, SHAPE, &address, PATIENCE, post).unwrap();
             client.bytes(1)[..4].copy_from_slice(b"ping");
             assert_eq!(client.send(1, 4, None).unwrap(), Posted::Taken);
             let mut completions = [Completion::default(); BATCH];
@@ -233,8 +233,8 @@ fn nobody_listens_or_comes() {
     assert!(matches!(nobody, Err(Error::Timeout { .. })), "{nobody:?}");
     let address = listener.address().unwrap();
     drop(listener);
-    let domain = Domain::open(&info).unwrap();
-    let refused = Endpoint::connect(&domain, &info, SHAPE, &address, PATIENCE, |_| Ok(()));
+    let domain = Domain::open(info).unwrap();
+    let refused = Endpoint::connect(&domain, SHAPE, &address, PATIENCE, |_| Ok(()));
     let error = refused.unwrap_err().to_string();
     assert!(
         error.contains("connect") && error.contains("refused"),
@@ -272,14 +272,14 @@ fn misuse_is_refused() {
     let Some(info) = offer("tcp;ofi_rxm", FI_EP_RDM, Some("127.0.0.1")) else {
         return;
     };
-    let domain = Domain::open(&info).unwrap();
+    let domain = Domain::open(info).unwrap();
     let refused = |result: Result<Posted, Error>, word: &str| {
         let error = result.unwrap_err();
         assert!(matches!(error, Error::Refused(_)), "{error}");
         assert!(error.to_string().contains(word), "{error}");
     };
-    let mut one = Endpoint::reliable_datagram(&domain, &info, SHAPE).unwrap();
-    let mut two = Endpoint::reliable_datagram(&domain, &info, SHAPE).unwrap();
+    let mut one = Endpoint::reliable_datagram(&domain, SHAPE).unwrap();
+    let mut two = Endpoint::reliable_datagram(&domain, SHAPE).unwrap();
     let itself = one.add_peer(&one.address().unwrap()).unwrap();
     assert_eq!(one.receive(0).unwrap(), Posted::Taken);
     refused(one.receive(0), "in flight");
@@ -294,11 +294,11 @@ fn misuse_is_refused() {
     }
     let touched = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| one.bytes(0).len()));
     assert!(touched.is_err(), "a slot in flight could be touched");
-    let connected = Listener::open(&info).unwrap_err().to_string();
+    let connected = Listener::open(domain.info()).unwrap_err().to_string();
     assert!(connected.contains("type rdm here, not msg"), "{connected}");
-    let nothing = Shape {
-        slots: 0,
-        length: 1,
-    };
-    assert!(Endpoint::reliable_datagram(&domain, &info, nothing).is_err());
+    for (slots, length) in [(0, 1), (1, 0), (1 << 20, 1 << 40), (usize::MAX, usize::MAX)] {
+        let endpoint = Endpoint::reliable_datagram(&domain, Shape { slots, length });
+        let error = endpoint.unwrap_err();
+        assert!(matches!(error, Error::Refused(_)), "{error}");
+    }
 }

@@ -380,3 +380,24 @@ constants! {
         FI_ENORX = 269,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_become_words_and_unknown_ones_stay_visible() {
+        assert_eq!(EP_TYPES.word(3), "rdm");
+        assert_eq!(PROTOCOLS.word(1), "rdma-cm-ib-rc");
+        assert_eq!(EP_TYPES.word(77), "unknown-77");
+        let set = FI_TAGGED | FI_MSG | FI_DIRECTED_RECV | (1 << 60) | 1;
+        let words = [
+            "msg",
+            "tagged",
+            "directed-recv",
+            "unknown-0x1000000000000001",
+        ];
+        assert_eq!(CAPS.words(set), words);
+        assert!(MR_MODES.words(0).is_empty());
+    }
+}
