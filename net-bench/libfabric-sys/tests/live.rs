@@ -105,8 +105,8 @@ fn send_and_check(
     assert_eq!(to.bytes(1)[..length], message);
 }
 
-/// Two endpoints of a provider, and messages both ways.
-fn exchange(provider: &str, node: Option<&str>) {
+/// Two endpoints of a provider, and messages of up to `longest` bytes both ways.
+fn exchange(provider: &str, node: Option<&str>, longest: usize) {
     let Some(info) = offer(provider, FI_EP_RDM, node) else {
         return;
     };
@@ -116,8 +116,7 @@ fn exchange(provider: &str, node: Option<&str>) {
     let mut two = Endpoint::reliable_datagram(&domain, SHAPE).unwrap();
     let to_two = one.add_peer(&two.address().unwrap()).unwrap();
     let to_one = two.add_peer(&one.address().unwrap()).unwrap();
-    // The longest is beyond what any of the providers sends without asking the peer first.
-    for length in [1, 4096, SHAPE.length] {
+    for length in [1, 100, longest] {
         for tag in [None, Some(0x1234)] {
             send_and_check(&mut one, &mut two, Some(to_two), length, tag);
             send_and_check(&mut two, &mut one, Some(to_one), length, tag);
@@ -144,21 +143,24 @@ fn exchange(provider: &str, node: Option<&str>) {
 #[test]
 fn reliable_datagrams_over_tcp() {
     if libfabric("messages over tcp;ofi_rxm") {
-        exchange("tcp;ofi_rxm", Some("127.0.0.1"));
+        // Longer than what the provider sends without asking the peer first.
+        exchange("tcp;ofi_rxm", Some("127.0.0.1"), SHAPE.length);
     }
 }
 
 #[test]
 fn reliable_datagrams_over_udp() {
     if libfabric("messages over udp;ofi_rxd") {
-        exchange("udp;ofi_rxd", Some("127.0.0.1"));
+        exchange("udp;ofi_rxd", Some("127.0.0.1"), SHAPE.length);
     }
 }
 
 #[test]
 fn reliable_datagrams_through_shared_memory() {
     if libfabric("messages over shm") {
-        exchange("shm", None);
+        // Longer ones crash libfabric 2.6.0 where both ends are in one process and both send them,
+        // in a C program as well.
+        exchange("shm", None, 4096);
     }
 }
 
