@@ -13,6 +13,18 @@ const GROWN_SINCE: u64 = (1 << 16) | 19;
 /// Macros that version 2 has dropped; providers of version 1 still use them.
 const DROPPED: [&str; 1] = ["FI_BUFFERED_RECV"];
 
+/// What version 2 has and 1.17 lacks.
+const NEWER: [&str; 8] = [
+    "FI_PROTO_COLL",
+    "FI_PROTO_UCX",
+    "FI_PROTO_SM2",
+    "FI_PROTO_CXI_RNR",
+    "FI_PROTO_LPP",
+    "FI_PROTO_LNX",
+    "FI_ADDR_UCX",
+    "FI_PROGRESS_CONTROL_UNIFIED",
+];
+
 fn program() -> String {
     let mut text = String::from("#include <stdio.h>\n");
     for header in [
@@ -36,6 +48,8 @@ fn program() -> String {
         let line = format!("SHOW(\"{name}\", {value});");
         let _ = if DROPPED.contains(&name) {
             writeln!(text, "#ifdef {name}\n{line}\n#endif")
+        } else if NEWER.contains(&name) {
+            writeln!(text, "#if FI_MAJOR_VERSION >= 2\n{line}\n#endif")
         } else {
             writeln!(text, "{line}")
         };
@@ -111,7 +125,8 @@ fn structures_and_constants_are_the_headers() {
         }
     };
     for (name, value) in GROUPS.iter().flat_map(|group| group.members) {
-        if header.contains_key(*name) || !DROPPED.contains(name) {
+        let optional = DROPPED.contains(name) || NEWER.contains(name);
+        if !optional || header.contains_key(*name) {
             compare((*name).to_owned(), *value, false);
         }
     }

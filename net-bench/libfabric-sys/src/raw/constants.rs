@@ -198,6 +198,12 @@ constants! {
         FI_PROTO_OPX = 23,
         FI_PROTO_CXI = 24,
         FI_PROTO_XNET = 25,
+        FI_PROTO_COLL = 26,
+        FI_PROTO_UCX = 27,
+        FI_PROTO_SM2 = 28,
+        FI_PROTO_CXI_RNR = 29,
+        FI_PROTO_LPP = 30,
+        FI_PROTO_LNX = 31,
     }
     /// Forms of addresses: `fi_getinfo(3)`.
     ADDRESS_FORMATS, "FI_", u32 {
@@ -217,6 +223,7 @@ constants! {
         FI_ADDR_PSMX3 = 13,
         FI_ADDR_OPX = 14,
         FI_ADDR_CXI = 15,
+        FI_ADDR_UCX = 16,
     }
     /// Addresses that are none: `fi_av(3)`, `fi_mr(3)`.
     NO_ADDRESS, "FI_", u64 {
@@ -235,6 +242,7 @@ constants! {
         FI_PROGRESS_UNSPEC = 0,
         FI_PROGRESS_AUTO = 1,
         FI_PROGRESS_MANUAL = 2,
+        FI_PROGRESS_CONTROL_UNIFIED = 3,
     }
     /// Which calls threads may make at once: `fi_domain(3)`.
     THREADING, "FI_THREAD_", u32 {
