@@ -1,5 +1,6 @@
-//! The command line: the subcommands of the table, `list` and `serve`.
+//! The command line: the subcommands of the table, `list`, `fabric_info` and `serve`.
 
+mod fabric_info;
 mod list;
 mod serve;
 
@@ -19,6 +20,9 @@ fn main() -> ExitCode {
         raise_descriptor_limit();
         match matches.subcommand() {
             Some(("list", matches)) => list::run(&list::ListArgs::from_arg_matches(matches)?),
+            Some(("fabric_info", matches)) => {
+                fabric_info::run(&fabric_info::FabricInfoArgs::from_arg_matches(matches)?)
+            }
             Some(("serve", matches)) => serve::run(&serve::ServeArgs::from_arg_matches(matches)?),
             Some((name, matches)) => {
                 let row = CASES.iter().find(|row| row.entry.name == name);
@@ -32,6 +36,9 @@ fn main() -> ExitCode {
 fn command() -> Command {
     let list = list::ListArgs::augment_args(Command::new("list"))
         .about("List all cases: what can run here, and why what cannot does not");
+    let fabric_info = fabric_info::FabricInfoArgs::augment_args(Command::new("fabric_info"))
+        .about("Show what libfabric's providers offer here, and which library it is")
+        .after_help(program::EXIT_CODES_HELP);
     let serve = serve::ServeArgs::augment_args(Command::new("serve"))
         .about("Serve the tests of clients on other hosts")
         .after_help(serve::AFTER_HELP);
@@ -45,6 +52,7 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(list)
+        .subcommand(fabric_info)
         .subcommand(serve);
     program.subcommands(CASES.iter().map(case))
 }
