@@ -9,6 +9,16 @@
 exec {never}<> <(:)
 doze() { read -rt "0.$1" -u "$never" || true; }
 
+# Kills every process but those of this first session, which has the number 0, as the kernel's have.
+end_sessions() {
+    local path stat session
+    for path in /proc/[0-9]*; do
+        read -r stat <"$path/stat" || continue
+        read -r _ _ _ session _ <<<"${stat##*) }"
+        if [ "$session" != 0 ]; then kill -KILL "${path#/proc/}" || true; fi
+    done 2>/dev/null
+}
+
 # run_command FOLDER CWD COMMAND...: the pid stands in $running/$(basename FOLDER) meanwhile.
 running=/run/running
 run_command() {
@@ -29,7 +39,7 @@ run_command() {
         </dev/null >&"$out" 2>&"$err" {out}>&- {err}>&- {never}>&- || status=$?
     exec {out}>&- {err}>&-
     # What it left behind could hold its output open for ever.
-    if [ "$folder" = "$lab" ]; then busybox killall5 -9 || true; fi
+    if [ "$folder" = "$lab" ]; then end_sessions; fi
     for copy in "${copies[@]}"; do
         while [ -d "/proc/$copy" ]; do doze 05; done
     done
