@@ -1,13 +1,12 @@
-# shellcheck shell=bash disable=SC2154 # lab is what sources it's
+# shellcheck shell=bash disable=SC2154 # scripts/guest/init has "lab"
 # Running a command in a guest of scripts/lab, for scripts/guest/init; sourced, not run.
 #
 # A folder that guests and host share stands for one command: environment and command go in, stdout,
 # stderr and at last status come out. Files rather than sockets, so that nothing of it crosses the
 # network, which a command may shape or break.
 
-# Waits for some tenths of a second without starting a process: an emulated one is dear.
-exec {never}<> <(:)
-doze() { read -rt "0.$1" -u "$never" || true; }
+# shellcheck source=scripts/guest/doze.sh
+. "$(dirname "${BASH_SOURCE[0]}")/doze.sh"
 
 # Kills every process but those of this first session, which has the number 0, as the kernel's have.
 end_sessions() {
@@ -33,15 +32,15 @@ run_command() {
     # In a session of its own, so that it can be told from what runs it. A shell's background
     # ignores interrupts, which is not for the command to inherit.
     # shellcheck disable=SC2016 # for that shell to expand
-    setsid -w bash -c 'echo $$ >"$1"; cd "$2"; shift 2; exec "$@"' bash \
+    setsid -w bash -c 'echo $$ >"$1"; cd "$2" && shift 2 && exec "$@"' bash \
         "$running/${folder##*/}" "$cwd" \
         env -i --default-signal=INT,QUIT "${environment[@]}" "$@" \
-        </dev/null >&"$out" 2>&"$err" {out}>&- {err}>&- {never}>&- || status=$?
+        </dev/null >&"$out" 2>&"$err" {out}>&- {err}>&- {never}<&- || status=$?
     exec {out}>&- {err}>&-
     # What it left behind could hold its output open for ever.
     if [ "$folder" = "$lab" ]; then end_sessions; fi
     for copy in "${copies[@]}"; do
-        while [ -d "/proc/$copy" ]; do doze 05; done
+        while [ -d "/proc/$copy" ]; do doze 1; done
     done
     rm -f "$running/${folder##*/}"
     echo "$status" >"$folder/status.new"
