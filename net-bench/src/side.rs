@@ -4,6 +4,7 @@
 mod work;
 
 use crate::control::message::{Leg, Role};
+use crate::observe::verdict::NEAR_RATE;
 use crate::observe::{Observed, Pace, Watch};
 use crate::place::pin::{Pin, PinError, Pinned};
 use crate::test::{Direction, Engine, MAX_INTERVALS, Shape, Test, Transport};
@@ -307,14 +308,27 @@ impl Stage<'_> {
         })
     }
 
-    /// What a sender was to keep to.
+    /// What a sender was to keep to: a schedule, or what fq paces its datagrams to, which is there
+    /// (`check_pacing`). TCP tells itself what it is paced to.
     fn pace(&self, totals: &Totals) -> Option<Pace> {
-        let arrival = self.test.stream_arrival();
-        let arrival = arrival.filter(|_| self.cast.role == Role::Send)?;
-        let due = arrival.rate_per_s * totals.elapsed_s;
+        if self.cast.role != Role::Send {
+            return None;
+        }
+        if let Some(arrival) = self.test.stream_arrival() {
+            let due = arrival.rate_per_s * totals.elapsed_s;
+            return Some(Pace {
+                bytes_per_s: arrival.rate_per_s * self.length() as f64,
+                kept: totals.work.ops as f64 >= KEPT * due,
+            });
+        }
+        let rate = self.test.socket.pacing_bytes_per_s;
+        let rate = rate.filter(|_| self.test.transport == Transport::Udp)?;
+        let bytes_per_s = rate as f64 * f64::from(self.test.flows);
+        // The discipline counts headers as well; where they are much of it, nobody can tell.
+        let sent = totals.work.bytes as f64 / totals.elapsed_s;
         Some(Pace {
-            bytes_per_s: arrival.rate_per_s * self.length() as f64,
-            kept: totals.work.ops as f64 >= KEPT * due,
+            bytes_per_s,
+            kept: sent >= NEAR_RATE * bytes_per_s,
         })
     }
 

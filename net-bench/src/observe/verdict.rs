@@ -21,7 +21,7 @@ const WINDOW_SHARE: f64 = 0.5;
 /// Share of the window in which flows must have had data to send for their waits to count.
 const SENDING_SHARE: f64 = 0.5;
 /// Share of a known rate from which it is what limits.
-const NEAR_RATE: f64 = 0.9;
+pub(crate) const NEAR_RATE: f64 = 0.9;
 /// Share of segments sent again from which the path loses them.
 const LOSS_SHARE: f64 = 1e-3;
 /// How much longer than the shortest a round trip is behind a full queue: by this factor, and by
@@ -192,7 +192,7 @@ impl Sides<'_> {
             && self.goodput_bytes_per_s >= NEAR_RATE * pace.bytes_per_s
         {
             return Some(format!(
-                "{:.1} Mbit/s arrived of the {:.1} that the schedule offers (--rate, --bitrate)",
+                "{:.1} Mbit/s arrived of the {:.1} that were asked for (--rate, --bitrate, --fq-rate)",
                 self.goodput_bytes_per_s * 8e-6,
                 pace.bytes_per_s * 8e-6
             ));
