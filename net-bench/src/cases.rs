@@ -131,8 +131,8 @@ pub const CASES: &[Row] = &[
                 --bitrate or --rate each send waits until it is due: offered_per_s sends, of which \
                 the kernel took achieved_ratio; one that was late is made up for, and the sender \
                 spins before it is due, so that its CPU seconds are no cost of sending. With \
-                --busy-poll both sides ask in place of sleeping, which no peer's streams do: that is \
-                what the way carries when nobody has to be woken, at two whole CPUs per flow. An \
+                --busy-poll both sides ask in place of sleeping: that is what the way carries when \
+                nobody has to be woken, at two whole CPUs per flow. An \
                 operation is one read. One flow per thread uses blocking calls, \
                 several use epoll.",
             probe: probe_tcp,

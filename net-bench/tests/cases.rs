@@ -3,27 +3,9 @@
 
 mod common;
 
-use common::{Server, measurement, net_bench, report, run, said, stderr};
+use common::{Server, assert_measured, measurement, net_bench, report, run, stderr, total};
 use net_bench::cases::CASES;
 use reports::model::Aggregation;
-use std::process::Output;
-
-fn assert_measured(output: &Output) {
-    assert_eq!(output.status.code(), Some(0), "{}", said(output));
-    assert!(!measurement(&report(output)).verified.is_empty());
-}
-
-fn total(output: &Output, name: &str) -> f64 {
-    let report = report(output);
-    let metric = measurement(&report)
-        .metric(name, Aggregation::Total)
-        .cloned();
-    *metric
-        .unwrap_or_else(|| panic!("no {name}"))
-        .value
-        .known()
-        .unwrap()
-}
 
 #[test]
 fn every_case_of_the_table_runs_by_itself() {
@@ -431,136 +413,6 @@ fn connections_come_and_go_and_every_transaction_is_counted_on_both_sides() {
         );
     }
     server.wait_for_log("served tcp_crr");
-    server.assert_serves();
-}
-
-#[test]
-fn a_probe_is_measured_without_and_beside_streams() {
-    let server = Server::start(&["--once"]);
-    let output = net_bench(&["under_load", "-t", "0.4", "-O", "0.1", "-P", "3", "--bidir"])
-        .args(["-c", "127.0.0.1", "-p", &server.port(), "--json"])
-        .output()
-        .unwrap();
-    assert_measured(&output);
-    let report = report(&output);
-    let measured = measurement(&report);
-    let p50 = |name| {
-        let metric = measured.metric(name, Aggregation::P50);
-        *metric
-            .unwrap_or_else(|| panic!("no {name}"))
-            .value
-            .known()
-            .unwrap()
-    };
-    let difference = p50("loaded_round_trip_ns") - p50("idle_round_trip_ns");
-    assert!((p50("added_round_trip_ns") - difference).abs() < 1e-6);
-    assert!(total(&output, "bandwidth_bytes_per_s") > 0.0);
-    for words in ["idle: ", "loaded: ", "all 6 flows received"] {
-        assert!(measured.verified.contains(words), "{}", measured.verified);
-    }
-    // Both tests are one client's, after whom this server ends.
-    server.wait_for_log("served tcp_rr over 1 flow(s), under_load over 3 flow(s)");
-}
-
-#[test]
-fn a_probe_and_its_load_each_go_over_what_was_asked() {
-    let server = Server::start(&[]);
-    for (probe, load) in [("tcp", "udp"), ("udp", "tcp"), ("udp", "udp")] {
-        for direction in [&[][..], &["-R"], &["--bidir"]] {
-            let output = net_bench(&["under_load", "--probe", probe, "--load", load])
-                .args(["-t", "0.3", "-O", "0.1", "-P", "2", "-b", "80M"])
-                .args(["--congestion", "reno"])
-                .args(direction)
-                .args(["-c", "127.0.0.1", "-p", &server.port(), "--json"])
-                .output()
-                .unwrap();
-            if (probe, load) == ("udp", "udp") {
-                assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-                assert!(stderr(&output).contains("--congestion"));
-                continue;
-            }
-            assert_measured(&output);
-            let report = report(&output);
-            let params = &report.cases[0].benchmark.params;
-            assert_eq!(
-                (&params["probe"], &params["load"]),
-                (&probe.into(), &load.into())
-            );
-            let measured = measurement(&report);
-            let has = |name: &str| measured.metrics.iter().any(|metric| metric.name == name);
-            assert_eq!(has("unanswered_requests"), probe == "udp", "{probe} {load}");
-            let datagrams = [
-                "packets_per_s",
-                "forward_packets_per_s",
-                "reverse_packets_per_s",
-            ];
-            assert_eq!(datagrams.iter().any(|name| has(name)), load == "udp");
-            assert!(total(&output, "bandwidth_bytes_per_s") > 0.0);
-        }
-    }
-    let output = net_bench(&[
-        "under_load",
-        "--probe",
-        "udp",
-        "--load",
-        "udp",
-        "-e",
-        "mmsg",
-    ])
-    .args([
-        "--receive",
-        "mmsg",
-        "-t",
-        "0.3",
-        "-O",
-        "0.1",
-        "-P",
-        "2",
-        "-T",
-        "1",
-        "--json",
-    ])
-    .output()
-    .unwrap();
-    assert_measured(&output);
-    server.assert_serves();
-}
-
-#[test]
-fn streams_on_which_nobody_sleeps_carry_the_same_bytes() {
-    let server = Server::start(&[]);
-    let streams: [&[&str]; 8] = [
-        &["tcp_stream"],
-        &["tcp_stream", "-P", "3", "-T", "1", "-R"],
-        &["tcp_stream", "-e", "sendfile", "--receive", "discard"],
-        &[
-            "tcp_stream",
-            "-e",
-            "splice",
-            "--receive",
-            "splice",
-            "--bidir",
-        ],
-        &["tcp_stream", "-e", "zerocopy", "-l", "8K"],
-        &["udp_stream"],
-        &["pps", "-P", "2", "-T", "1"],
-        &["udp_stream", "-e", "gso", "--receive", "gro", "-R"],
-    ];
-    for stream in streams {
-        let output = net_bench(stream)
-            .args(["--busy-poll", "-t", "0.2", "-O", "0.05"])
-            .args(["-c", "127.0.0.1", "-p", &server.port(), "--json"])
-            .output()
-            .unwrap();
-        assert_measured(&output);
-        let report = report(&output);
-        let receiver = &measurement(&report).facts["observed"];
-        let receiver = receiver
-            .get("receiver")
-            .unwrap_or(&receiver["forward_receiver"]);
-        let calls = receiver["threads"]["system_calls"].as_u64();
-        assert!(calls.is_some_and(|calls| calls > 0), "{receiver}");
-    }
     server.assert_serves();
 }
 

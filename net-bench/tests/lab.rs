@@ -1,25 +1,19 @@
 //! What only the kernel of `scripts/lab` has: fq, which lets datagrams go at their times and rates.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use reports::model::{Aggregation, Measurement, Outcome, Report};
+mod common;
+
+use common::{measurement, value};
+use reports::model::{self, Report};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 const LAB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/lab");
 
-fn measured(file: &Path) -> Measurement {
+fn read(file: &Path) -> Report {
     let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{file:?}: {error}"));
-    let report: Report = serde_json::from_str(&text).unwrap();
-    match report.cases.into_iter().next().unwrap().outcome {
-        Outcome::Measured(measurement) => *measurement,
-        other => panic!("not measured: {other:?}"),
-    }
-}
-
-fn value(measured: &Measurement, name: &str) -> f64 {
-    let metric = measured.metric(name, Aggregation::Total);
-    *metric.unwrap().value.known().unwrap()
+    model::parse(&text, file).unwrap()
 }
 
 /// How many packets fq held back, as `tc -s qdisc` tells.
@@ -51,8 +45,9 @@ fn fq_keeps_the_times_of_datagrams_and_the_rates_of_flows() {
         }}
         for try in {{1..60}}; do
             sleep 0.5
-            stream -e txtime --rate 1000 -l 1000 >\"$LAB_OUT/timed.json\" && break
+            {program} tcp_rr -n 1 -c 10.77.0.2 --key-file {key} >/dev/null && break
         done
+        stream -e txtime --rate 1000 -l 1000 >\"$LAB_OUT/timed.json\"
         tc -s qdisc show dev eth0 >\"$LAB_OUT/qdisc\"
         stream --fq-rate 256K -l 1400 >\"$LAB_OUT/rate.json\"
         kill $server",
@@ -72,9 +67,10 @@ fn fq_keeps_the_times_of_datagrams_and_the_rates_of_flows() {
     }
     assert_eq!(output.status.code(), Some(0), "{said}");
 
-    let timed = measured(&results.path().join("timed.json"));
-    assert_eq!(value(&timed, "lost_datagrams"), 0.0);
-    let sent = value(&timed, "sender_packets_per_s");
+    let timed = read(&results.path().join("timed.json"));
+    let timed = measurement(&timed);
+    assert_eq!(value(timed, "lost_datagrams"), 0.0);
+    let sent = value(timed, "sender_packets_per_s");
     assert!((800.0..1100.0).contains(&sent), "{sent} per second of 1000");
     let sender = &timed.facts["observed"]["sender"]["threads"];
     let calls = sender["system_calls"].as_f64().unwrap();
@@ -85,9 +81,10 @@ fn fq_keeps_the_times_of_datagrams_and_the_rates_of_flows() {
     let held = throttled(&results.path().join("qdisc"));
     assert!(held > 1000, "fq held back {held} packets of some 2500");
 
-    let rate = measured(&results.path().join("rate.json"));
+    let rate = read(&results.path().join("rate.json"));
+    let rate = measurement(&rate);
     // The discipline counts the frame of 1442 bytes, of which 1400 are payload.
-    let share = value(&rate, "sender_bandwidth_bytes_per_s") / (262_144.0 * 1400.0 / 1442.0);
+    let share = value(rate, "sender_bandwidth_bytes_per_s") / (262_144.0 * 1400.0 / 1442.0);
     assert!((0.8..1.1).contains(&share), "{share} of the rate");
     // An emulated machine that stands still falls short, and then something else limits it.
     let verdict = &rate.facts["observed"]["verdict"];

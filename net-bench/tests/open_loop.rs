@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Server, measurement, net_bench, report, run, stderr};
+use common::{Server, measurement, net_bench, report, run, stderr, value};
 use reports::model::{Aggregation, Fact, Report};
 
 fn measured(arguments: &[&str]) -> Report {
@@ -18,12 +18,7 @@ fn measured(arguments: &[&str]) -> Report {
 }
 
 fn total(report: &Report, name: &str) -> f64 {
-    let metric = measurement(report).metric(name, Aggregation::Total);
-    *metric
-        .unwrap_or_else(|| panic!("no {name}"))
-        .value
-        .known()
-        .unwrap()
+    value(measurement(report), name)
 }
 
 #[test]

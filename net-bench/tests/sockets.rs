@@ -4,20 +4,7 @@
 
 mod common;
 
-use common::{Server, failure, measurement, net_bench, report, run, said};
-use reports::model::Aggregation;
-use std::process::Output;
-
-fn assert_measured(output: &Output) {
-    assert_eq!(output.status.code(), Some(0), "{}", said(output));
-    assert!(!measurement(&report(output)).verified.is_empty());
-}
-
-fn total(output: &Output, name: &str) -> f64 {
-    let report = report(output);
-    let metric = measurement(&report).metric(name, Aggregation::Total);
-    *metric.unwrap().value.known().unwrap()
-}
+use common::{Server, assert_measured, failure, measurement, net_bench, report, run, said, total};
 
 #[test]
 fn asked_for_windows_segments_and_congestion_controls_are_in_the_report() {
@@ -268,4 +255,42 @@ fn an_offload_that_the_kernel_refuses_is_unavailable_with_its_word_and_the_remed
         server.assert_serves();
         poor.assert_serves();
     }
+}
+
+#[test]
+fn streams_on_which_nobody_sleeps_carry_the_same_bytes() {
+    let server = Server::start(&[]);
+    let streams: [&[&str]; 8] = [
+        &["tcp_stream"],
+        &["tcp_stream", "-P", "3", "-T", "1", "-R"],
+        &["tcp_stream", "-e", "sendfile", "--receive", "discard"],
+        &[
+            "tcp_stream",
+            "-e",
+            "splice",
+            "--receive",
+            "splice",
+            "--bidir",
+        ],
+        &["tcp_stream", "-e", "zerocopy", "-l", "8K"],
+        &["udp_stream"],
+        &["pps", "-P", "2", "-T", "1"],
+        &["udp_stream", "-e", "gso", "--receive", "gro", "-R"],
+    ];
+    for stream in streams {
+        let output = net_bench(stream)
+            .args(["--busy-poll", "-t", "0.2", "-O", "0.05"])
+            .args(["-c", "127.0.0.1", "-p", &server.port(), "--json"])
+            .output()
+            .unwrap();
+        assert_measured(&output);
+        let report = report(&output);
+        let receiver = &measurement(&report).facts["observed"];
+        let receiver = receiver
+            .get("receiver")
+            .unwrap_or(&receiver["forward_receiver"]);
+        let calls = receiver["threads"]["system_calls"].as_u64();
+        assert!(calls.is_some_and(|calls| calls > 0), "{receiver}");
+    }
+    server.assert_serves();
 }

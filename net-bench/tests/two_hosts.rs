@@ -5,7 +5,7 @@
 mod common;
 
 use common::two_hosts::{B, Host, TwoHosts, VETH_A, VETH_B};
-use common::{measurement, report, stderr};
+use common::{measurement, report, stderr, value};
 use reports::model::{Aggregation, Measurement};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
@@ -42,15 +42,6 @@ fn run_between(hosts: &TwoHosts, arguments: &[&str]) -> Output {
         server.log()
     );
     output
-}
-
-fn value(measured: &Measurement, name: &str) -> f64 {
-    let metric = measured.metric(name, Aggregation::Total);
-    *metric
-        .unwrap_or_else(|| panic!("no {name}"))
-        .value
-        .known()
-        .unwrap()
 }
 
 /// Growth of a counter in the report.

@@ -4,13 +4,13 @@
 
 mod common;
 
-use common::{Server, failure, measurement, net_bench, report, run, said};
+use common::{Server, failure, measurement, net_bench, report, run, said, value};
 use net_bench::control::handshake::NAME;
 use net_bench::control::message::{Reply, Request};
 use net_bench::control::{Channel, Key};
 use net_bench::test::{Direction, Engine, Receive, Shape, SocketOptions, Test, Transport};
 use net_bench::transport::rendezvous::{DataAddress, preamble};
-use reports::model::{Aggregation, Report};
+use reports::model::Report;
 use std::net::{TcpStream, UdpSocket};
 use std::process::Output;
 use std::time::Duration;
@@ -23,12 +23,7 @@ fn measured(output: &Output) -> Report {
 }
 
 fn total(report: &Report, name: &str) -> f64 {
-    let metric = measurement(report).metric(name, Aggregation::Total);
-    *metric
-        .unwrap_or_else(|| panic!("no {name}"))
-        .value
-        .known()
-        .unwrap()
+    value(measurement(report), name)
 }
 
 #[test]

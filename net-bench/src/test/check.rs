@@ -400,6 +400,13 @@ mod tests {
     use super::*;
     use crate::test::{Arrival, Direction, example};
 
+    fn stream(length_bytes: u64) -> Shape {
+        Shape::Stream {
+            length_bytes,
+            direction: Direction::Forward,
+        }
+    }
+
     #[test]
     fn impossible_tests_are_refused_by_the_option_at_fault() {
         type Spoil = fn(&mut Test);
@@ -448,10 +455,7 @@ mod tests {
             }),
             ("--length", |t| {
                 t.transport = Transport::Udp;
-                t.shape = Shape::Stream {
-                    length_bytes: 7,
-                    direction: Direction::Forward,
-                };
+                t.shape = stream(7);
             }),
             ("--request-size", |t| {
                 t.transport = Transport::Udp;
@@ -464,41 +468,24 @@ mod tests {
             ("--engine txtime", |t| {
                 t.transport = Transport::Udp;
                 t.engine = Engine::Txtime;
-                t.shape = Shape::Stream {
-                    length_bytes: 100,
-                    direction: Direction::Forward,
-                };
+                t.shape = stream(100);
             }),
             ("--receive", |t| t.receive = Receive::Gro),
             ("--threads", |t| {
-                t.shape = Shape::Stream {
-                    length_bytes: 1,
-                    direction: Direction::Forward,
-                };
+                t.shape = stream(1);
                 t.receive = Receive::Discard;
                 t.threads = 1;
             }),
             ("--receive", |t| t.receive = Receive::Discard),
             ("--engine", |t| t.engine = Engine::Sendfile),
             ("--rate", |t| {
-                t.arrival = Some(Arrival {
-                    rate_per_s: f64::NAN,
-                    process: Process::Const,
-                    seed: 0,
-                });
+                t.arrival = Some(Arrival::evenly(f64::NAN));
             }),
             ("--timeout 10", |t| {
-                t.arrival = Some(Arrival {
-                    rate_per_s: 0.05,
-                    process: Process::Const,
-                    seed: 0,
-                });
+                t.arrival = Some(Arrival::evenly(0.05));
             }),
             ("--arrival", |t| {
-                t.shape = Shape::Stream {
-                    length_bytes: 1,
-                    direction: Direction::Forward,
-                };
+                t.shape = stream(1);
                 t.arrival = Some(Arrival {
                     rate_per_s: 10.0,
                     process: Process::Poisson,
@@ -507,19 +494,11 @@ mod tests {
             }),
             ("--rate", |t| {
                 t.shape = Shape::Incast { length_bytes: 1 };
-                t.arrival = Some(Arrival {
-                    rate_per_s: 10.0,
-                    process: Process::Const,
-                    seed: 0,
-                });
+                t.arrival = Some(Arrival::evenly(10.0));
             }),
             ("--request-size 8", |t| {
                 t.transport = Transport::Udp;
-                t.arrival = Some(Arrival {
-                    rate_per_s: 1.0,
-                    process: Process::Const,
-                    seed: 0,
-                });
+                t.arrival = Some(Arrival::evenly(1.0));
             }),
             ("--engine", |t| {
                 t.transport = Transport::Udp;

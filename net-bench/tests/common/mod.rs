@@ -3,7 +3,7 @@
 
 pub mod two_hosts;
 
-use reports::model::{self, Measurement, Outcome, Report};
+use reports::model::{self, Aggregation, Measurement, Outcome, Report};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -44,6 +44,26 @@ pub fn measurement(report: &Report) -> &Measurement {
         Outcome::Measured(measurement) => measurement,
         other => panic!("not measured: {other:?}"),
     }
+}
+
+/// The one value of a metric that has no percentiles.
+pub fn value(measured: &Measurement, name: &str) -> f64 {
+    let metric = measured.metric(name, Aggregation::Total);
+    *metric
+        .unwrap_or_else(|| panic!("no {name}"))
+        .value
+        .known()
+        .unwrap()
+}
+
+/// The same of what a program printed.
+pub fn total(output: &Output, name: &str) -> f64 {
+    value(measurement(&report(output)), name)
+}
+
+pub fn assert_measured(output: &Output) {
+    assert_eq!(output.status.code(), Some(0), "{}", said(output));
+    assert!(!measurement(&report(output)).verified.is_empty());
 }
 
 /// The error of a case that failed, with the exit code that goes with it.

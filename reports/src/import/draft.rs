@@ -29,6 +29,21 @@ pub(super) struct Family<'a> {
     pub(super) headlines: &'static [Aggregation],
 }
 
+impl Family<'_> {
+    /// The times of transactions in netperf's and neper's tests.
+    pub(super) fn of_transactions(test: &str, peer: &'static str, n: Fact<u64>) -> Self {
+        Self {
+            name: match test {
+                "tcp_crr" => "transaction_ns",
+                _ => "round_trip_ns",
+            },
+            compat: Some(peer),
+            n,
+            headlines: &[Aggregation::Mean, Aggregation::P50, Aggregation::P99],
+        }
+    }
+}
+
 impl Draft {
     /// A case of which nothing is known yet. `verified` says what the peer checked.
     pub(super) fn new(id: String, definition: &'static str, verified: &str) -> Self {

@@ -205,15 +205,7 @@ fn transactions(draft: &mut Draft, lines: &Lines<'_>, test: &str) {
     let n = lines.count("num_transactions");
     // A server has no round trips: what it prints as latencies are zeros.
     if lines.is_set("client") {
-        let family = Family {
-            name: match test {
-                "tcp_crr" => "transaction_ns",
-                _ => "round_trip_ns",
-            },
-            compat: Some(PEER),
-            n: n.clone(),
-            headlines: &[Aggregation::Mean, Aggregation::P50, Aggregation::P99],
-        };
+        let family = Family::of_transactions(test, PEER, n.clone());
         let totals = [
             ("latency_mean", Aggregation::Mean),
             ("latency_stddev", Aggregation::Stddev),

@@ -358,15 +358,7 @@ fn round_trips(
         _ => Fact::unavailable("the output has no REQUEST_SIZE and RESPONSE_SIZE"),
     };
     draft.measurement.work = work(&n, &size);
-    let family = Family {
-        name: match test {
-            "tcp_crr" => "transaction_ns",
-            _ => "round_trip_ns",
-        },
-        compat: Some(PEER),
-        n: n.clone(),
-        headlines: &[Aggregation::Mean, Aggregation::P50, Aggregation::P99],
-    };
+    let family = Family::of_transactions(test, PEER, n.clone());
     let latencies = [
         ("MIN_LATENCY", Aggregation::Min),
         ("MAX_LATENCY", Aggregation::Max),
