@@ -17,6 +17,7 @@ pub mod control;
 pub mod metrics;
 pub mod observe;
 pub mod place;
+pub mod rdma;
 pub mod server;
 pub mod side;
 pub mod size;
