@@ -300,7 +300,7 @@ impl Stage<'_> {
     }
 
     /// The work of one thread, on its CPU.
-    fn seated(&self, thread: usize) -> anyhow::Result<Box<dyn Workload>> {
+    fn seated(&self, thread: usize) -> anyhow::Result<Box<dyn Workload + Send>> {
         let work = self.workload(thread)?;
         Ok(match self.seats.get(thread).copied().flatten() {
             Some(cpu) => Box::new(Pinned::new(work, cpu)),
@@ -356,7 +356,7 @@ impl Stage<'_> {
     }
 
     /// The work of one thread: every so-manieth flow is its own.
-    fn workload(&self, thread: usize) -> anyhow::Result<Box<dyn Workload>> {
+    fn workload(&self, thread: usize) -> anyhow::Result<Box<dyn Workload + Send>> {
         let (test, role) = (self.test, self.cast.role);
         let sizes = Sizes::of(test);
         if let Some(door) = self.door {
@@ -383,8 +383,8 @@ impl Stage<'_> {
     fn paced(
         &self,
         flows: Vec<(usize, SocketFlow)>,
-        work: impl FnOnce(Vec<(usize, SocketFlow)>) -> anyhow::Result<Box<dyn Workload>>,
-    ) -> anyhow::Result<Box<dyn Workload>> {
+        work: impl FnOnce(Vec<(usize, SocketFlow)>) -> anyhow::Result<Box<dyn Workload + Send>>,
+    ) -> anyhow::Result<Box<dyn Workload + Send>> {
         let (Role::Send, Some(arrival)) = (self.cast.role, self.test.stream_arrival()) else {
             return work(flows);
         };

@@ -16,7 +16,7 @@ mod thread;
 mod watch;
 
 pub use clock::{Clock, Ticks};
-pub use harness::{Totals, run};
+pub use harness::{Totals, run, run_where_made};
 pub use latencies::Latencies;
 pub use metrics::{decode_histogram, histogram_record, latency_metrics, percentile, rate_metrics};
 pub use recorder::{MAX_LATENCY_NS, Recorder, new_histogram};
@@ -34,7 +34,7 @@ use std::time::Duration;
 ///
 /// The harness builds one per thread and calls, in this order: `prepare`, then `step` for as long
 /// as the [`Plan`] says, then `drain`, then `verify`.
-pub trait Workload: Send {
+pub trait Workload {
     /// Everything that must not be timed: connections, buffers, files.
     ///
     /// # Errors

@@ -112,7 +112,7 @@ pub fn run_jobs<E: Engine + 'static>(
     let evidence = Arc::new(Mutex::new(Evidence::default()));
     let totals = measure::run(&spec.plan(), observer, |index| {
         let setup = setup(spec, target, index);
-        let job: Box<dyn Workload> = Box::new(Job::<E>::new(setup, Arc::clone(&evidence)));
+        let job: Box<dyn Workload + Send> = Box::new(Job::<E>::new(setup, Arc::clone(&evidence)));
         Ok(job)
     })?;
     let evidence = std::mem::take(&mut *evidence.lock().unwrap_or_else(PoisonError::into_inner));

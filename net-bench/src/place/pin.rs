@@ -194,14 +194,14 @@ impl Pin {
 
 /// The work of a thread that runs on one CPU and nowhere else.
 pub struct Pinned {
-    inner: Box<dyn Workload>,
+    inner: Box<dyn Workload + Send>,
     cpu: u32,
 }
 
 impl Pinned {
     /// Has `inner` done on `cpu`.
     #[must_use]
-    pub fn new(inner: Box<dyn Workload>, cpu: u32) -> Self {
+    pub fn new(inner: Box<dyn Workload + Send>, cpu: u32) -> Self {
         Self { inner, cpu }
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn workload(
     sizes: Sizes,
     length: usize,
     shared: &Shared,
-) -> anyhow::Result<Box<dyn Workload>> {
+) -> anyhow::Result<Box<dyn Workload + Send>> {
     let shared = shared.clone();
     if test.busy_poll {
         let polling = |(index, flow): (usize, SocketFlow)| (index, flow.with_busy_poll());
@@ -72,7 +72,7 @@ fn sender(
     index: usize,
     length: usize,
     shared: Shared,
-) -> anyhow::Result<Box<dyn Workload>> {
+) -> anyhow::Result<Box<dyn Workload + Send>> {
     Ok(match engine {
         Engine::Zerocopy => {
             let outlet = outlet::Uncopied::new(length)?;
@@ -109,7 +109,7 @@ fn receiver(
     index: usize,
     length: usize,
     shared: Shared,
-) -> anyhow::Result<Box<dyn Workload>> {
+) -> anyhow::Result<Box<dyn Workload + Send>> {
     Ok(match receive {
         Receive::Discard => {
             let inlet = inlet::Discarded::new(length);

@@ -19,7 +19,7 @@ const NAP: Duration = Duration::from_millis(10);
 
 /// A sender that keeps a schedule.
 pub struct Paced {
-    inner: Box<dyn Workload>,
+    inner: Box<dyn Workload + Send>,
     timetable: Timetable,
     clock: Clock,
     shared: Shared,
@@ -32,7 +32,7 @@ impl Paced {
     /// `all`.
     #[must_use]
     pub fn new(
-        inner: Box<dyn Workload>,
+        inner: Box<dyn Workload + Send>,
         arrival: &Arrival,
         (first, own, all): (usize, usize, u32),
         shared: Shared,

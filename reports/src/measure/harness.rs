@@ -53,9 +53,43 @@ pub struct Totals {
 pub fn run(
     plan: &Plan,
     observer: &dyn Observer,
-    mut build: impl FnMut(usize) -> anyhow::Result<Box<dyn Workload>>,
+    mut build: impl FnMut(usize) -> anyhow::Result<Box<dyn Workload + Send>>,
 ) -> anyhow::Result<Totals> {
+    let mut workloads = Vec::with_capacity(plan.threads);
+    for thread in 0..plan.threads {
+        workloads.push(build(thread)?);
+    }
+    let names = workloads
+        .first()
+        .map_or(&[][..], |first| first.extra_histograms());
+    let handed_over = |workload: Box<dyn Workload + Send>| {
+        move || -> anyhow::Result<Box<dyn Workload>> { Ok(workload) }
+    };
+    let makers = workloads.into_iter().map(handed_over).collect();
+    run_where_made(plan, observer, names, makers)
+}
+
+/// As [`run`], for workloads that cannot change threads: each maker is called on the thread that
+/// then drives what it made. `names` are those of the workloads' extra histograms.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_where_made<M>(
+    plan: &Plan,
+    observer: &dyn Observer,
+    names: &'static [&'static str],
+    makers: Vec<M>,
+) -> anyhow::Result<Totals>
+where
+    M: FnOnce() -> anyhow::Result<Box<dyn Workload>> + Send,
+{
     anyhow::ensure!(plan.threads > 0, "a case needs at least one thread");
+    anyhow::ensure!(
+        plan.threads == makers.len(),
+        "{} threads and {} workloads",
+        plan.threads,
+        makers.len()
+    );
     anyhow::ensure!(
         plan.interval >= Plan::MIN_INTERVAL,
         "interval {:?} is below the least, {:?}",
@@ -67,12 +101,6 @@ pub fn run(
         phase: Phase::Prepare,
         expected: None,
     });
-    let mut workloads = Vec::with_capacity(plan.threads);
-    for thread in 0..plan.threads {
-        workloads.push(build(thread)?);
-    }
-    let names = workloads[0].extra_histograms();
-
     let gate = Gate::default();
     let abort = AtomicBool::new(false);
     let (slice_tx, slice_rx) = channel();
@@ -81,7 +109,7 @@ pub fn run(
     let watch = Watch::start();
     let results = thread::scope(|scope| {
         let mut handles = Vec::with_capacity(plan.threads);
-        for (thread, workload) in workloads.into_iter().enumerate() {
+        for (thread, make) in makers.into_iter().enumerate() {
             let (spare_tx, spares) = channel();
             collector.supply(spare_tx);
             let link = Link {
@@ -96,7 +124,7 @@ pub fn run(
                 abort: &abort,
             };
             let ready = ready_tx.clone();
-            handles.push(scope.spawn(move || shared.run_thread(workload, &link, &ready)));
+            handles.push(scope.spawn(move || shared.run_thread(make, &link, &ready)));
         }
         drop((slice_tx, ready_tx));
         start(plan, clock, &gate, &ready_rx);
@@ -124,15 +152,18 @@ struct Shared<'a> {
 impl Shared<'_> {
     fn run_thread(
         &self,
-        mut workload: Box<dyn Workload>,
+        make: impl FnOnce() -> anyhow::Result<Box<dyn Workload>>,
         link: &Link,
         ready: &Sender<bool>,
     ) -> anyhow::Result<ThreadTotals> {
         let result = (|| {
-            let prepared = workload.prepare();
+            let prepared = make().and_then(|mut workload| {
+                workload.prepare()?;
+                Ok(workload)
+            });
             // The coordinator waits for exactly one message of each thread.
             let _ = ready.send(prepared.is_ok());
-            prepared?;
+            let mut workload = prepared?;
             let Some(go) = self.gate.wait() else {
                 anyhow::bail!(NeighbourFailed);
             };

@@ -156,7 +156,8 @@ impl<'a> Window<'a> {
         while done.ops < self.ops && !rec.finished() {
             let before = rec.last();
             let work = workload.step(rec)?;
-            if rec.last() == before {
+            // Who has nothing left to do has ended with its last operation, not with this look.
+            if rec.last() == before && !(rec.finished() && work.ops == 0 && done.ops > 0) {
                 rec.stamp();
             }
             if rec.last() >= look {

@@ -65,7 +65,7 @@ fn plan(threads: usize, warmup: Limit, run: Limit) -> Plan {
 
 fn scripted(
     script: fn(usize) -> Scripted,
-) -> impl FnMut(usize) -> anyhow::Result<Box<dyn Workload>> {
+) -> impl FnMut(usize) -> anyhow::Result<Box<dyn Workload + Send>> {
     move |thread| Ok(Box::new(script(thread)))
 }
 
