@@ -1,6 +1,7 @@
 use super::*;
 use std::fs;
-use std::net::IpAddr;
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::path::{Path as FilePath, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
@@ -390,6 +391,39 @@ fn a_proof_from_elsewhere_has_no_other_fields() {
     let text = serde_json::to_string(&proof).expect("it is written");
     let more = text.replacen('{', "{\"more\":1,", 1);
     assert!(serde_json::from_str::<Proof>(&more).is_err());
+}
+
+/// The real loopback device, by its own address and by another of this host, if it has one.
+#[test]
+fn bytes_between_sockets_of_this_host_are_proved_to_go_through_lo() {
+    let own = nix::ifaddrs::getifaddrs().expect("addresses");
+    let other = own
+        .filter_map(|interface| interface.address)
+        .filter_map(|address| address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip())))
+        .find(|address| !address.is_loopback());
+    for address in other.into_iter().chain([IpAddr::from([127, 0, 0, 1])]) {
+        let path = Path::Sockets { address };
+        let before = Counters::read(FilePath::new("/"), &path);
+        assert_eq!(before.missing, None);
+        let bytes = 3 << 20;
+        let listener = TcpListener::bind((address, 0)).expect("an address of ours");
+        let to = listener.local_addr().expect("bound");
+        let sender = std::thread::spawn(move || {
+            let mut flow = TcpStream::connect(to).expect("it listens");
+            flow.write_all(&vec![7; bytes]).expect("it is read");
+        });
+        let mut received = Vec::new();
+        let mut flow = listener.accept().expect("it connects").0;
+        flow.read_to_end(&mut received).expect("it is sent");
+        sender.join().expect("it ends");
+        assert_eq!(received.len(), bytes);
+        let proof = Proof::of(&path, &before, before.again(&path), &both(1, bytes as u64));
+        let evidence = proved(&proof);
+        assert!(evidence.starts_with("lo tx_bytes grew"), "{evidence}");
+        let elsewhere = evidence.contains("both ends are on this host");
+        assert_eq!(elsewhere, !address.is_loopback(), "{evidence}");
+        println!("{evidence}");
+    }
 }
 
 /// perftest over a real device is proved, and ten times as much is not. Where there is no device the
