@@ -5,4 +5,5 @@
 
 pub mod meeting;
 pub mod port;
+pub mod proof;
 pub mod test;

@@ -2,8 +2,8 @@
 //!
 //! People trust the tools they know, and a figure of ours means little before it stands beside
 //! theirs. This module reads the outputs of fio, iperf3, sockperf, netperf, neper, perftest,
-//! fi_pingpong, the OSU micro-benchmarks and the Intel MPI Benchmarks, one module each, so that a
-//! comparison treats their runs as it treats our own.
+//! fi_pingpong, fabtests, the OSU micro-benchmarks and the Intel MPI Benchmarks, one module each, so
+//! that a comparison treats their runs as it treats our own.
 //!
 //! Three rules: a number keeps the peer's definition (the benchmark's text says which, and a metric
 //! whose definition differs from ours is marked with the peer's name); units are converted exactly,
@@ -12,6 +12,7 @@
 //! taken by type, and the finished report must pass the checks of [`crate::model`].
 
 mod draft;
+mod fabtests;
 mod fi_pingpong;
 mod fio;
 mod imb;
@@ -52,6 +53,8 @@ pub enum Format {
     /// libfabric's fi_pingpong
     #[value(name = "fi_pingpong")]
     FiPingpong,
+    /// fi_rdm_pingpong, fi_rma_bw and the other tests of fabtests: their tables, or lines with -m
+    Fabtests,
     /// OSU micro-benchmarks
     Osu,
     /// Intel MPI Benchmarks
@@ -60,7 +63,7 @@ pub enum Format {
 
 impl Format {
     /// All formats, in the order in which messages name them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Fio,
         Self::Iperf3,
         Self::Sockperf,
@@ -68,6 +71,7 @@ impl Format {
         Self::Neper,
         Self::Perftest,
         Self::FiPingpong,
+        Self::Fabtests,
         Self::Osu,
         Self::Imb,
     ];
@@ -83,6 +87,7 @@ impl Format {
             Self::Neper => "neper",
             Self::Perftest => "perftest",
             Self::FiPingpong => "fi_pingpong",
+            Self::Fabtests => "fabtests",
             Self::Osu => "osu",
             Self::Imb => "imb",
         }
@@ -106,10 +111,24 @@ impl Format {
                 "tps average",
                 "BW average[",
                 "Data ex. method :",
+                "Data_ex_method",
             ]),
-            Self::FiPingpong => any(&["usec/xfer"]),
+            Self::FiPingpong => any(&["#ack"]),
+            Self::Fabtests => any(&["iters   total", "- { xfer_size: "]),
             Self::Osu => any(&["# OSU "]),
             Self::Imb => any(&["MPI Benchmarks", "# Benchmarking "]),
+        }
+    }
+
+    /// Whether a text, of the peer or of its server, says that there is no device or provider for it
+    /// on this machine.
+    pub(crate) fn lacks_device(self, text: &str) -> bool {
+        match self {
+            Self::Perftest => text.contains("Unable to find the Infiniband/RoCE device"),
+            Self::FiPingpong | Self::Fabtests => {
+                text.contains("fi_getinfo(): ") && text.contains("(No data available)")
+            }
+            _ => false,
         }
     }
 
@@ -122,6 +141,7 @@ impl Format {
             Self::Neper => neper::parse(text),
             Self::Perftest => perftest::parse(text),
             Self::FiPingpong => fi_pingpong::parse(text),
+            Self::Fabtests => fabtests::parse(text, &context.argv),
             Self::Osu => osu::parse(text),
             Self::Imb => imb::parse(text),
         }

@@ -33,8 +33,8 @@ enum Command {
     /// Write reports as CSV, Markdown, JUnit XML, for GitHub, Bencher or Prometheus
     #[command(after_help = cli::export::HELP)]
     Export(cli::export::ExportArgs),
-    /// Turn the output of fio, iperf3, sockperf, netperf, neper, perftest, fi_pingpong, OSU, IMB into
-    /// reports
+    /// Turn the output of fio, iperf3, sockperf, netperf, neper, perftest, fi_pingpong, fabtests,
+    /// OSU, IMB into reports
     #[command(after_help = cli::import::HELP)]
     Import(cli::import::ImportArgs),
     /// Compare two groups of runs: environments first, then every metric with interval and verdict

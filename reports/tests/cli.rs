@@ -156,6 +156,52 @@ fn a_program_that_is_not_installed_is_a_skip_with_the_remedy() {
 }
 
 #[test]
+fn a_peer_without_a_device_is_a_skip_with_its_words() {
+    let dir = folder();
+    let path = suite(dir.path(), 1, &[("copy", COPY)]);
+    let row = |name: &str, peer: &str, says: &str| {
+        let server = format!("echo '{says}'; exit 1");
+        format!(
+            "[[row]]\nname = \"{name}\"\ncommand = [\"sh\", \"-c\", \"exit 1\"]\nimport = \"{peer}\"\n\
+             server = {{ command = [\"sh\", \"-c\", \"{server}\"], port = 18515 }}\n"
+        )
+    };
+    let rows = [
+        row(
+            "verbs",
+            "perftest",
+            "Unable to find the Infiniband/RoCE device",
+        ),
+        row(
+            "fabric",
+            "fabtests",
+            "fi_getinfo(): shared.c:1, ret=-61 (No data available)",
+        ),
+    ];
+    let rows = fs::read_to_string(&path).expect("readable") + &rows.concat();
+    fs::write(&path, &rows).expect("writable");
+    let output = reports(dir.path(), &["run", "suite.toml", "--out", "out"]);
+    let out = text(&output.stdout);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{out}{}",
+        text(&output.stderr)
+    );
+    for words in ["Infiniband/RoCE device", "No data available"] {
+        assert!(out.contains(words), "{out}");
+    }
+    // Any other fault of theirs is one.
+    fs::write(
+        &path,
+        rows.replace("No data available", "Function not implemented"),
+    )
+    .expect("writable");
+    let output = reports(dir.path(), &["run", "suite.toml", "--out", "again"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+}
+
+#[test]
 fn a_run_that_does_not_end_is_killed_with_all_it_started() {
     let dir = folder();
     let path = suite(

@@ -61,7 +61,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, Fault> {
 }
 
 /// A size or count as printed: `64`, `1.5k`, `1m`.
-fn scaled(printed: &str, step: f64) -> Option<f64> {
+pub(super) fn scaled(printed: &str, step: f64) -> Option<f64> {
     let digits = printed.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor = match &printed[digits.len()..] {
         "" => 1.0,
@@ -104,7 +104,8 @@ fn case(cells: &[&str]) -> Draft {
     draft.measurement.elapsed_s = rate(cells[4].trim_end_matches('s'), 0);
     let family = Family {
         name: "half_round_trip_ns",
-        compat: Some(PEER),
+        // The mean of half round trips is that of ours, however it comes about.
+        compat: None,
         n: sent.clone(),
         headlines: &[Aggregation::Mean],
     };

@@ -2,7 +2,10 @@
 //!
 //! A banner names the test and its settings, a table has a row per size. Its columns differ
 //! between versions and options, so they are found by their names. perftest can print `inf` or
-//! `nan` and still exit 0: such numbers are unavailable and make the case invalid.
+//! `nan` and still exit 0: such numbers are unavailable and make the case invalid. What
+//! `--out_json` writes ([`json_file`]) has one size only.
+
+mod json_file;
 
 use super::draft::{Draft, Family, work};
 use super::text::{decimal, is_numeric, last_line, microseconds, positive, snake_case};
@@ -12,7 +15,7 @@ use serde_json::{Map, Value};
 
 const PEER: &str = "perftest";
 const LATENCY: &str = "perftest's latency tests. The difference of consecutive post stamps, halved \
-    (half_round_trip_ns) for send and write, whole (round_trip_ns) for read and atomics. Of the n-1 \
+    (half_round_trip_ns) for send and write, whole (latency_ns) for read and atomics. Of the n-1 \
     differences perftest drops the two largest before mean and percentiles; its max is the second \
     largest. p50 is its t_typical. Its standard deviation truncates each deviation to an integer. \
     With -D only the mean is known.";
@@ -41,8 +44,10 @@ struct Section {
 }
 
 pub(super) fn parse(text: &str) -> Result<Parsed, Fault> {
-    let mut section = Section::default();
-    let mut cases = Vec::new();
+    let (mut section, mut cases) = (Section::default(), Vec::new());
+    if json_file::is_one(text) {
+        return json_file::parse(text).map(parsed);
+    }
     for line in text.lines() {
         let trimmed = line.trim();
         if trimmed.ends_with(" Test") && !trimmed.contains(':') {
@@ -70,16 +75,19 @@ pub(super) fn parse(text: &str) -> Result<Parsed, Fault> {
             last_line(text)
         ));
     }
-    let mut cases: Vec<Draft> = cases;
     if !section.finished
         && let Some(last) = cases.last_mut()
     {
         let evidence = "the line that ends the table is missing: the last row may be cut";
         last.flag(Severity::Degraded, "truncated", evidence);
     }
+    Ok(parsed(cases))
+}
+
+fn parsed(cases: Vec<Draft>) -> Parsed {
     let version = Fact::unavailable("perftest's output does not name its version");
     let cases: Vec<Case> = cases.into_iter().map(Draft::finish).collect();
-    Ok(Parsed::new(version, cases))
+    Parsed::new(version, cases)
 }
 
 /// The names of the columns, each as one word.
@@ -128,10 +136,15 @@ fn settings(line: &str, into: &mut Map<String, Value>) {
         _ => return,
     };
     for (name, value) in [Some(first), second].into_iter().flatten() {
-        let name = snake_case(name);
-        if !name.is_empty() && name.len() <= 40 && !value.is_empty() {
-            into.insert(name, value.into());
-        }
+        setting(name, value, into);
+    }
+}
+
+fn setting(name: &str, value: &str, into: &mut Map<String, Value>) {
+    let name = snake_case(name);
+    let value = value.trim_end_matches("[B]");
+    if !name.is_empty() && name.len() <= 40 && !value.is_empty() {
+        into.insert(name, value.into());
     }
 }
 
@@ -156,6 +169,10 @@ fn case(section: &Section, cells: &[&str]) -> Draft {
     let definition = if latency { LATENCY } else { BANDWIDTH };
     let mut draft = Draft::new(id, definition, NOTHING);
     draft.param("bidirectional", title.contains("Bidirectional"));
+    let atomic = ["FETCH_AND_ADD", "CMP_AND_SWAP"];
+    if let Some(operation) = atomic.into_iter().find(|name| title.contains(name)) {
+        draft.param("operation", operation.to_lowercase());
+    }
     for (name, value) in &section.settings {
         if NOT_THE_WORK.contains(&name.as_str()) {
             draft.fact(name, value.clone());
@@ -206,7 +223,7 @@ fn latencies(draft: &mut Draft, verb: Option<&str>, cell: &Cell<'_>, iterations:
     let timed = cell("tps_average").is_some();
     let family = Family {
         name: match verb {
-            Some("RDMA_Read" | "Atomic") => "round_trip_ns",
+            Some("RDMA_Read" | "Atomic") => "latency_ns",
             _ => "half_round_trip_ns",
         },
         compat: Some(PEER),
@@ -227,7 +244,14 @@ fn latencies(draft: &mut Draft, verb: Option<&str>, cell: &Cell<'_>, iterations:
     ];
     for (name, how) in columns {
         if let Some((_, printed)) = cell(name) {
-            draft.latency(&family, how, microseconds(printed));
+            let value = match (how, microseconds(printed)) {
+                // Its sum of squares overflows from some ms on; the other numbers stand.
+                (Aggregation::Stddev, Fact::Unavailable { .. }) => {
+                    Fact::unavailable(format!("perftest's sum overflowed and was {printed:?}"))
+                }
+                (_, value) => value,
+            };
+            draft.latency(&family, how, value);
         }
     }
     if let Some((_, printed)) = cell("tps_average") {
@@ -240,6 +264,9 @@ fn bandwidths(draft: &mut Draft, cell: &Cell<'_>, iterations: Fact<u64>) {
     let bytes_per_s = |(column, printed): (&str, &str)| {
         let value = match column.contains("[Gb/sec]") {
             true => decimal(printed, 9).map(|bits| bits / 8.0),
+            false if column.contains(json_file::NO_UNIT) => {
+                Fact::unavailable("its JSON tells no unit, and the rate of messages fits none")
+            }
             false => decimal(printed, 0).map(|mebibytes| mebibytes * 1_048_576.0),
         };
         positive(value, printed)
@@ -259,5 +286,5 @@ fn bandwidths(draft: &mut Draft, cell: &Cell<'_>, iterations: Fact<u64>) {
     let rate = cell("MsgRate[").map_or_else(missing, |(_, printed)| {
         positive(decimal(printed, 6), printed)
     });
-    draft.rate("messages_per_s", rate, iterations).headline = true;
+    draft.rate("operations_per_s", rate, iterations).headline = true;
 }

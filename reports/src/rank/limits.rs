@@ -88,7 +88,7 @@ fn of_limit(binding: Binding, asked: &Asked<'_>) -> Share {
 }
 
 /// Programs whose bandwidth goes over a network; the first part of a benchmark's id.
-const NETWORK: [&str; 10] = [
+const NETWORK: [&str; 11] = [
     "net-bench",
     "mpi-kernels",
     "iperf3",
@@ -97,6 +97,7 @@ const NETWORK: [&str; 10] = [
     "neper",
     "perftest",
     "fi_pingpong",
+    "fabtests",
     "osu",
     "imb",
 ];

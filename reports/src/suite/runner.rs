@@ -230,7 +230,18 @@ fn run_once(
             error: format!("{} has no server: {error}{}", argv[0], tail(log)),
         },
     };
+    let outcome = without_device(unit.import, outcome);
     Ok(Some(stand_in(unit, &argv, started, outcome)))
+}
+
+/// A peer that says that there is no device for it did not fail.
+fn without_device(format: Option<Format>, outcome: Outcome) -> Outcome {
+    match (format, outcome) {
+        (Some(format), Outcome::Failed { error }) if format.lacks_device(&error) => {
+            Outcome::Skipped { reason: error }
+        }
+        (_, outcome) => outcome,
+    }
 }
 
 /// What to do about a program that writes no report, if it is none of this suite's.

@@ -134,6 +134,7 @@ fn one_bad_file_does_not_stop_the_others_and_the_wrong_format_is_refused() {
         "neper",
         "perftest",
         "fi_pingpong",
+        "fabtests",
         "imb",
     ] {
         let output = reports(&folder(), &["--from", format, "osu-bw.txt"]);

@@ -1,6 +1,7 @@
 //! What perftest, fi_pingpong, OSU and IMB measured.
 
 use super::{flags, folder, imported, measured, param, reason, value, values};
+use reports::import::{self, Context};
 use reports::model::{Aggregation, Fact, Severity};
 use std::fs;
 
@@ -32,14 +33,14 @@ fn perftest_megabytes_are_binary_and_infinity_is_no_result() {
         &[
             ("bandwidth_bytes_per_s", 90.04 * 1_048_576.0),
             ("peak_bandwidth_bytes_per_s", 103.71 * 1_048_576.0),
-            ("messages_per_s", 1441.0),
+            ("operations_per_s", 1441.0),
         ],
     );
     let bits = &imported("perftest-read-bw-gbits.txt").cases[0];
     assert_eq!(value(bits, "bandwidth_bytes_per_s"), 111.71e9 / 8.0);
     assert!(reason(bits, "peak_bandwidth_bytes_per_s").contains("does not measure the peak"));
     let timed = &imported("perftest-read-lat-duration.txt").cases[0];
-    assert_eq!(value(timed, "round_trip_ns mean (perftest)"), 4_820.0);
+    assert_eq!(value(timed, "latency_ns mean (perftest)"), 4_820.0);
     let infinite = &imported("perftest-inf.txt").cases[0];
     assert!(reason(infinite, "bandwidth_bytes_per_s").contains("\"inf\""));
     assert_eq!(flags(infinite), [("not_a_number", Severity::Invalid)]);
@@ -64,7 +65,7 @@ fn fi_pingpong_counts_both_directions() {
         .collect();
     let number = |at: usize| -> f64 { row[at].parse().expect("a number") };
     assert_eq!(
-        value(large, "half_round_trip_ns mean (fi_pingpong)"),
+        value(large, "half_round_trip_ns mean"),
         (number(6) * 1e3).round()
     );
     assert_eq!(
@@ -82,6 +83,162 @@ fn fi_pingpong_counts_both_directions() {
             .iter()
             .any(|case| param(case, "size_bytes") == "1536"),
         "1.5k"
+    );
+}
+
+#[test]
+fn what_perftest_measured_over_rxe() {
+    let latency = &imported("perftest-rxe-send-lat.txt").cases[0];
+    values(
+        latency,
+        &[
+            ("half_round_trip_ns min (perftest)", 14_120.0),
+            ("half_round_trip_ns p50 (perftest)", 15_070.0),
+            ("half_round_trip_ns mean (perftest)", 470_120.0),
+            ("half_round_trip_ns max (perftest)", 8_151_380.0),
+            ("half_round_trip_ns stddev (perftest)", 1_597_740.0),
+            ("half_round_trip_ns p99 (perftest)", 7_995_460.0),
+        ],
+    );
+    assert_eq!(param(latency, "mtu"), "1024");
+    let bandwidth = &imported("perftest-rxe-send-bw.txt").cases[0];
+    assert_eq!(bandwidth.benchmark.id, "perftest/ib_send_bw");
+    let printed = printed_row("perftest-rxe-send-bw.txt", "4096");
+    values(
+        bandwidth,
+        &[
+            ("bandwidth_bytes_per_s", printed[3] * 1_048_576.0),
+            ("operations_per_s", (printed[4] * 1e6).round()),
+        ],
+    );
+    let atomic = &imported("perftest-rxe-atomic-lat.txt").cases[0];
+    assert_eq!(atomic.benchmark.id, "perftest/ib_atomic_lat");
+    assert_eq!(param(atomic, "operation"), "fetch_and_add");
+    assert_eq!(value(atomic, "latency_ns p50 (perftest)"), 21_190.0);
+    let timed = &imported("perftest-rxe-read-lat-duration.txt").cases[0];
+    assert_eq!(value(timed, "latency_ns mean (perftest)"), 34_100.0);
+    let both_ways = &imported("perftest-rxe-read-bw-gbits.txt").cases[0];
+    assert_eq!(param(both_ways, "bidirectional"), "true");
+    assert_eq!(value(both_ways, "bandwidth_bytes_per_s"), 0.34e9 / 8.0);
+    let sizes = imported("perftest-rxe-write-lat-sizes.txt").cases;
+    assert_eq!(sizes.len(), 23);
+    let overflowed = &sizes[21];
+    let stddev = reason(overflowed, "half_round_trip_ns stddev (perftest)");
+    assert!(stddev.contains("\"-nan\""), "{stddev}");
+    assert_eq!(flags(overflowed), [], "the other numbers stand");
+    // Samples between two headers are no rows.
+    assert_eq!(imported("perftest-rxe-send-lat-samples.txt").cases.len(), 1);
+    let cut = imported("perftest-rxe-write-bw-cut.txt").cases;
+    assert_eq!((cut.len(), flags(&cut[0]).len()), (6, 0));
+    assert_eq!(flags(&cut[5]), [("truncated", Severity::Degraded)]);
+}
+
+#[test]
+fn perftest_writes_json_that_is_none() {
+    let latency = &imported("perftest-rxe-send-lat.json").cases[0];
+    values(
+        latency,
+        &[
+            ("half_round_trip_ns min (perftest)", 14_180.0),
+            ("half_round_trip_ns p50 (perftest)", 15_210.0),
+            ("half_round_trip_ns p99 (perftest)", 116_430.0),
+        ],
+    );
+    let text = &imported("perftest-rxe-send-lat.txt").cases[0];
+    assert_eq!(latency.key(), text.key(), "one case, however it is told");
+    let bandwidth = &imported("perftest-rxe-send-bw.json").cases[0];
+    let mebibytes = 22.31;
+    assert_eq!(
+        value(bandwidth, "bandwidth_bytes_per_s"),
+        mebibytes * 1_048_576.0
+    );
+    let timed = &imported("perftest-rxe-read-lat-duration.json").cases[0];
+    assert_eq!(timed.benchmark.id, "perftest/ib_read_lat");
+    assert_eq!(value(timed, "transactions_per_s"), 29_125.86);
+    // A piece of the longer text that it was written over follows.
+    let sizes = imported("perftest-rxe-write-lat-sizes.json").cases;
+    assert_eq!(
+        (sizes.len(), param(&sizes[0], "size_bytes")),
+        (1, "8388608".to_owned())
+    );
+
+    // The unit is not in it: gigabits fit, and anything else is nothing.
+    let read = |bandwidth: &str| {
+        let text = fs::read_to_string(folder().join("perftest-rxe-send-bw.json")).expect("there");
+        let text = text.replace("22.31", bandwidth);
+        import::import(&text, None, &Context::default())
+            .expect("it imports")
+            .cases
+    };
+    let gigabits = &read("0.19")[0];
+    assert_eq!(value(gigabits, "bandwidth_bytes_per_s"), 0.19e9 / 8.0);
+    assert!(reason(&read("0.01")[0], "bandwidth_bytes_per_s").contains("no unit"));
+}
+
+/// The numbers of the row that begins with this word.
+fn printed_row(name: &str, first: &str) -> Vec<f64> {
+    let text = fs::read_to_string(folder().join(name)).expect("there");
+    let rows = text.lines().map(|line| line.split_whitespace().collect());
+    let row: Option<Vec<&str>> = rows
+        .into_iter()
+        .find(|row: &Vec<&str>| row.first() == Some(&first));
+    let row = row.expect("a row");
+    row.iter()
+        .map(|cell| cell.parse().expect("a number"))
+        .collect()
+}
+
+#[test]
+fn fabtests_tables_are_of_what_the_command_says_or_the_bytes_in_all() {
+    let pingpong = &imported("fabtests-fi_rdm_pingpong-tcp.txt").cases[0];
+    assert_eq!(pingpong.benchmark.id, "fabtests/pingpong");
+    values(
+        pingpong,
+        &[
+            ("half_round_trip_ns mean", 7_330.0),
+            ("bidirectional_bandwidth_bytes_per_s", 8_730_000.0),
+        ],
+    );
+    assert_eq!(param(pingpong, "iterations"), "1k");
+    let rma = &imported("fabtests-fi_rma_bw-write.txt").cases[0];
+    assert_eq!(rma.benchmark.id, "fabtests/bandwidth");
+    values(
+        rma,
+        &[
+            ("bandwidth_bytes_per_s", 2_115_090_000.0),
+            ("operations_per_s", 1e9 / 30_990.0),
+        ],
+    );
+    let sizes = imported("fabtests-fi_rdm_tagged_bw.txt").cases;
+    assert_eq!(sizes.len(), 46);
+    assert!(
+        sizes
+            .iter()
+            .all(|case| case.benchmark.id == "fabtests/bandwidth")
+    );
+    assert_eq!(param(&sizes[20], "size_bytes"), "1536");
+    assert_eq!(measured(&sizes[0]).work.known().expect("known").bytes, 20);
+    let exact = &imported("fabtests-machine.txt").cases[0];
+    assert_eq!(exact.benchmark.id, "fabtests/fi_rdm_pingpong");
+    assert_eq!(param(exact, "provider"), "tcp;ofi_rxm");
+    values(exact, &[("half_round_trip_ns mean", 6_394.5)]);
+    assert_eq!(measured(exact).elapsed_s, Fact::Known(0.012_789));
+    assert_eq!(measured(exact).work.known().expect("known").bytes, 128_000);
+
+    // Who runs it knows the command, and with it what the table rounds.
+    let text = fs::read_to_string(folder().join("fabtests-fi_rma_bw-write.txt")).expect("there");
+    let argv = ["/opt/bin/fi_rma_bw", "-I", "1000", "-o", "write", "node2"];
+    let context = Context {
+        argv: argv.map(str::to_owned).to_vec(),
+        ..Context::default()
+    };
+    let known = &import::import(&text, None, &context)
+        .expect("it imports")
+        .cases[0];
+    assert_eq!(known.benchmark.id, "fabtests/fi_rma_bw");
+    assert_eq!(
+        (param(known, "iterations"), param(known, "operation")),
+        ("1000".into(), "write".into())
     );
 }
 
