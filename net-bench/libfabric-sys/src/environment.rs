@@ -1,6 +1,7 @@
 //! What libfabric has to find in the environment before it is first asked for anything.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// The variable that says with how many peers libfabric reckons.
 pub const UNIVERSE: &str = "FI_UNIVERSE_SIZE";
@@ -28,7 +29,19 @@ pub enum Universe {
 ///
 /// libfabric reads it once, so this belongs at the beginning of `main`, before any thread and before
 /// anything else here.
-pub fn small_universe() -> Universe {
+pub fn small_universe() -> &'static Universe {
+    MADE.get_or_init(make)
+}
+
+/// What became of [`UNIVERSE`], if [`small_universe`] was called.
+#[must_use]
+pub fn universe() -> Option<&'static Universe> {
+    MADE.get()
+}
+
+static MADE: OnceLock<Universe> = OnceLock::new();
+
+fn make() -> Universe {
     if let Some(given) = std::env::var_os(UNIVERSE) {
         return Universe::Given(given.to_string_lossy().into_owned());
     }

@@ -67,7 +67,7 @@ pub mod raw;
 pub use av::MAX_ADDRESS;
 pub use cq::{BATCH, Completion};
 pub use endpoint::{ATOMIC_BYTES, Atomic, Endpoints, Listener, Posted, Ring, Shape, Transfer};
-pub use environment::{UNIVERSE, Universe, small_universe};
+pub use environment::{UNIVERSE, Universe, small_universe, universe};
 pub use error::Error;
 pub use fabric::Domain;
 pub use info::{Info, Nic, Query};
