@@ -81,6 +81,7 @@ fn payload(lane: u32, number: u64, length: usize) -> Vec<u8> {
 struct Side<'a> {
     port: FabricPort,
     test: &'a RdmaTest,
+    client: bool,
     posts: bool,
     hears: bool,
     posted: Vec<u64>,
@@ -105,6 +106,7 @@ impl<'a> Side<'a> {
         Self {
             port,
             test,
+            client,
             posts: client || test.bidirectional,
             hears: test.operation.receives() && (!client || test.bidirectional),
             posted: vec![0; lanes],
@@ -194,16 +196,35 @@ impl<'a> Side<'a> {
         }
     }
 
-    fn done(&self) -> bool {
+    fn done(&mut self) -> bool {
         let all = |counts: &[u64]| counts.iter().all(|count| *count == OPERATIONS);
-        (!self.posts || all(&self.completed)) && (!self.hears || all(&self.heard))
+        let told = (!self.posts || all(&self.completed)) && (!self.hears || all(&self.heard));
+        told && (self.client || self.in_memory())
+    }
+
+    /// Whether the memory holds what the client left there. A write is complete for who posted it
+    /// before it is there.
+    fn in_memory(&mut self) -> bool {
+        let (operation, length) = (self.test.operation, self.test.length_bytes as usize);
+        let last = OPERATIONS - u64::from(self.test.depth)..OPERATIONS;
+        (0..self.test.lanes).all(|lane| match operation {
+            Operation::Write | Operation::WriteData => last.clone().all(|number| {
+                let wanted = payload(lane, number, length);
+                Some(&self.port.peek(lane, number)) == wanted.last()
+                    && self.port.target(lane, number) == wanted
+            }),
+            Operation::FetchAdd | Operation::CompareSwap => {
+                self.port.target(lane, 5) == OPERATIONS.to_ne_bytes()
+            }
+            _ => true,
+        })
     }
 
     /// Until both sides are done.
     fn run(&mut self, own: &AtomicBool, other: &AtomicBool) {
         let start = Instant::now();
         let mut completions = vec![Completion::NONE; self.test.poll_batch as usize];
-        while !(self.done() && other.load(Ordering::Acquire)) {
+        while !(own.load(Ordering::Relaxed) && other.load(Ordering::Acquire)) {
             if self.posts {
                 for lane in 0..self.test.lanes {
                     self.post(lane);
@@ -216,7 +237,7 @@ impl<'a> Side<'a> {
             for completion in completions.iter().take(count) {
                 self.take(*completion);
             }
-            if self.done() {
+            if !own.load(Ordering::Relaxed) && self.done() {
                 own.store(true, Ordering::Release);
             }
             assert!(
@@ -226,31 +247,6 @@ impl<'a> Side<'a> {
                 self.completed,
                 self.heard
             );
-        }
-    }
-
-    /// What is in memory at the end.
-    fn look(&mut self, end: End) {
-        let length = self.test.length_bytes as usize;
-        if end == End::Client {
-            return;
-        }
-        for lane in 0..self.test.lanes {
-            match self.test.operation {
-                Operation::Write | Operation::WriteData => {
-                    for number in OPERATIONS - u64::from(self.test.depth)..OPERATIONS {
-                        let wanted = payload(lane, number, length);
-                        assert_eq!(Some(&self.port.peek(lane, number)), wanted.last());
-                        assert!(self.port.target(lane, number) == wanted, "write {number}");
-                    }
-                }
-                Operation::FetchAdd | Operation::CompareSwap => {
-                    let counter = self.port.target(lane, 5);
-                    let counter = u64::from_ne_bytes(counter.try_into().unwrap());
-                    assert_eq!(counter, OPERATIONS);
-                }
-                _ => {}
-            }
         }
     }
 }
@@ -277,7 +273,6 @@ fn both(test: &RdmaTest) -> anyhow::Result<net_bench::rdma::port::Facts> {
         // A read must not come before there is something to be read.
         barrier.wait();
         side.run(own, other);
-        side.look(end);
         barrier.wait();
         anyhow::Ok(facts)
     };
@@ -478,16 +473,18 @@ fn main() -> ExitCode {
             cases.push((format!("{name} {way}"), Box::new(run)));
         }
     }
-    let mut failed = 0;
+    // A thread that fails leaves its counterpart waiting: it takes the process with it.
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        usual(info);
+        println!("FAILED");
+        std::process::exit(1);
+    }));
     for (name, run) in cases {
-        if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
-            continue;
-        }
-        println!("{name}");
-        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
-            println!("FAILED {name}");
-            failed += 1;
+        if wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())) {
+            println!("{name}");
+            run();
         }
     }
-    ExitCode::from(u8::from(failed > 0))
+    ExitCode::SUCCESS
 }

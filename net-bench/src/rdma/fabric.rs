@@ -314,6 +314,16 @@ impl FabricPort {
         Ok(posted == libfabric_sys::Posted::Taken)
     }
 
+    /// An operation's error, and whether the other side's end is behind it.
+    #[cold]
+    fn explain(&mut self, error: libfabric_sys::Error) -> anyhow::Error {
+        let error = anyhow::Error::from(error);
+        match self.endpoints.peer_left() {
+            Ok(true) => error.context("the other side has closed a connection"),
+            _ => error,
+        }
+    }
+
     /// Nothing came for long: whether anybody is left to send something.
     #[cold]
     fn look_for_peer(&mut self) -> anyhow::Result<()> {
@@ -432,7 +442,7 @@ impl Port for FabricPort {
             slots,
             ..
         } = self;
-        endpoints.poll(into.len() - filled, |completion| {
+        let polled = endpoints.poll(into.len() - filled, |completion| {
             let told = match completion {
                 libfabric_sys::Completion::Posted { slot, count } => {
                     let index = slots[slot].lane;
@@ -493,7 +503,10 @@ impl Port for FabricPort {
             };
             into[filled] = told;
             filled += 1;
-        })?;
+        });
+        if let Err(error) = polled {
+            return Err(self.explain(error));
+        }
         if filled == 0 {
             self.idle += 1;
             if self.idle >= LOOK {

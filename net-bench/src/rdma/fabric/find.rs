@@ -157,11 +157,11 @@ struct Asked {
 
 impl Asked {
     fn new(test: &RdmaTest, fabric: &Fabric, end: End, address: IpAddr) -> Self {
-        let wish = Wish::new(fabric.provider.as_deref());
         let domain = match end {
             End::Client => &fabric.domain,
             End::Server => &fabric.server_domain,
         };
+        let wish = Wish::new(fabric.provider.as_deref(), domain.as_deref());
         let node = by_address(wish.provider.as_deref(), address).then(|| address.to_string());
         let query = Query {
             provider: wish.provider.clone(),

@@ -17,6 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub(super) struct Offer {
     pub(super) provider: String,
     pub(super) fabric: String,
+    pub(super) domain: String,
     /// One of [`libfabric_sys::raw::constants::EP_TYPES`].
     pub(super) endpoint: u32,
     pub(super) max_message_bytes: usize,
@@ -34,6 +35,7 @@ impl Offer {
         Self {
             provider: info.provider(),
             fabric: info.fabric_name(),
+            domain: info.domain_name(),
             endpoint: info.endpoint().r#type,
             max_message_bytes: info.endpoint().max_msg_size,
             inject_bytes: info.tx().inject_size,
@@ -51,6 +53,8 @@ pub(super) struct Wish {
     pub(super) provider: Option<String>,
     /// The fabric, where one provider has several that differ in what they can do.
     pub(super) fabric: Option<String>,
+    /// The domain; any if `None`.
+    pub(super) domain: Option<String>,
 }
 
 /// The fabric of the provider `efa` that leaves everything to the card.
@@ -58,7 +62,7 @@ const EFA_DIRECT: &str = "efa-direct";
 
 impl Wish {
     /// `efa-direct` is spelled as a provider, but is a fabric of the provider `efa`.
-    pub(super) fn new(asked: Option<&str>) -> Self {
+    pub(super) fn new(asked: Option<&str>, domain: Option<&str>) -> Self {
         let (provider, fabric) = match asked {
             Some(EFA_DIRECT) => (Some("efa"), Some(EFA_DIRECT)),
             asked => (asked, None),
@@ -66,6 +70,7 @@ impl Wish {
         Self {
             provider: provider.map(str::to_owned),
             fabric: fabric.map(str::to_owned),
+            domain: domain.map(str::to_owned),
         }
     }
 
@@ -95,7 +100,12 @@ impl Wish {
             (FI_EP_DGRAM, _) => 4,
             _ => return None,
         };
-        right_fabric.then_some(rank)
+        // Not all providers look at the name of a domain that they are asked for.
+        let right_domain = self
+            .domain
+            .as_ref()
+            .is_none_or(|name| *name == offer.domain);
+        (right_fabric && right_domain).then_some(rank)
     }
 
     /// Which of the offers is taken: the first of those that meet the wish best.
@@ -232,7 +242,7 @@ mod tests {
     }
 
     fn chosen(asked: Option<&str>, offers: &[Offer]) -> Option<String> {
-        let index = Wish::new(asked).choose(offers)?;
+        let index = Wish::new(asked, None).choose(offers)?;
         let taken = &offers[index];
         Some(format!(
             "{} {} {}",
@@ -268,7 +278,23 @@ mod tests {
         let chosen = |asked| chosen(Some(asked), &offers).unwrap_or_default();
         assert_eq!(chosen("efa"), "efa efa 3");
         assert_eq!(chosen("efa-direct"), "efa efa-direct 3");
-        assert_eq!(Wish::new(Some("efa-direct")).choose(&offers[1..]), None);
+        assert_eq!(
+            Wish::new(Some("efa-direct"), None).choose(&offers[1..]),
+            None
+        );
+    }
+
+    #[test]
+    fn an_offer_over_another_domain_is_none() {
+        let over = |domain: &str| Offer {
+            domain: domain.to_owned(),
+            ..offer("tcp", "net", FI_EP_MSG)
+        };
+        let offers = [over("lo"), over("eth0")];
+        let chosen = |domain| Wish::new(Some("tcp"), domain).choose(&offers);
+        assert_eq!(chosen(None), Some(0));
+        assert_eq!(chosen(Some("eth0")), Some(1));
+        assert_eq!(chosen(Some("eth")), None);
     }
 
     /// Messages of up to the MTU, 32 bytes from the request, nothing in order.
