@@ -8,10 +8,10 @@ use crate::raw::calls::{
     fi_control, fi_cq_open, fi_cq_read, fi_cq_readerr, fi_cq_strerror, fi_trywait,
 };
 use crate::raw::constants::{
-    FI_CQ_COND_NONE, FI_CQ_FORMAT_TAGGED, FI_EAGAIN, FI_EAVAIL, FI_GETWAIT, FI_REMOTE_CQ_DATA,
-    FI_REMOTE_WRITE, FI_RX_CQ_DATA, FI_WAIT_FD, FI_WAIT_NONE,
+    FI_CQ_COND_NONE, FI_CQ_FORMAT_DATA, FI_CQ_FORMAT_TAGGED, FI_EAGAIN, FI_EAVAIL, FI_GETWAIT,
+    FI_REMOTE_CQ_DATA, FI_REMOTE_WRITE, FI_RX_CQ_DATA, FI_TAGGED, FI_WAIT_FD, FI_WAIT_NONE,
 };
-use crate::raw::structures::{FiCqAttr, FiCqErrEntry, FiCqTaggedEntry, Fid, FidCq};
+use crate::raw::structures::{FiCqAttr, FiCqDataEntry, FiCqErrEntry, FiCqTaggedEntry, Fid, FidCq};
 use libc::c_int;
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -64,6 +64,49 @@ pub(crate) struct CompletionQueue {
     descriptor: Option<c_int>,
     /// Whether a peer's write with data takes a receive.
     takes_receives: bool,
+    /// Whether entries have tags. Providers without tags may not have that format.
+    tagged: bool,
+}
+
+/// What is read of a completion, in two formats.
+trait Entry: Copy {
+    fn data(&self) -> FiCqDataEntry;
+    fn tag(&self) -> u64;
+}
+
+impl Entry for FiCqDataEntry {
+    #[inline]
+    fn data(&self) -> FiCqDataEntry {
+        *self
+    }
+
+    #[inline]
+    fn tag(&self) -> u64 {
+        0
+    }
+}
+
+impl Entry for FiCqTaggedEntry {
+    #[inline]
+    fn data(&self) -> FiCqDataEntry {
+        FiCqDataEntry {
+            op_context: self.op_context,
+            flags: self.flags,
+            len: self.len,
+            buf: self.buf,
+            data: self.data,
+        }
+    }
+
+    #[inline]
+    fn tag(&self) -> u64 {
+        self.tag
+    }
+}
+
+/// Whether operations of a domain's offer may have tags.
+fn has_tags(domain: &Domain) -> bool {
+    domain.info().caps() & FI_TAGGED != 0
 }
 
 /// An error, with room for what newer versions of libfabric append.
@@ -98,28 +141,40 @@ impl CompletionQueue {
             entries,
             descriptor: (descriptor >= 0).then_some(descriptor),
             takes_receives: domain.info().mode() & FI_RX_CQ_DATA != 0,
+            tagged: has_tags(domain),
         })
     }
 
-    /// Providers do not tell how long a queue can be: it is halved until they take it.
+    /// Providers do not tell how long a queue can be: it is halved until they take it. What they say
+    /// of the first is the error if they take none.
     fn longest(
         domain: &Domain,
-        mut entries: usize,
+        wanted: usize,
         wait_obj: u32,
     ) -> Result<(Handle<FidCq>, usize), Error> {
-        loop {
-            match Self::of(domain, entries, wait_obj) {
-                Err(_) if entries > FEWEST => entries = (entries / 2).max(FEWEST),
-                opened => return opened.map(|handle| (handle, entries)),
-            }
-        }
+        let mut entries = wanted;
+        Self::of(domain, entries, wait_obj)
+            .map(|handle| (handle, wanted))
+            .or_else(|error| {
+                while entries > FEWEST {
+                    entries = (entries / 2).max(FEWEST);
+                    if let Ok(handle) = Self::of(domain, entries, wait_obj) {
+                        return Ok((handle, entries));
+                    }
+                }
+                Err(error)
+            })
     }
 
     fn of(domain: &Domain, size: usize, wait_obj: u32) -> Result<Handle<FidCq>, Error> {
         let mut attr = FiCqAttr {
             size,
             flags: 0,
-            format: FI_CQ_FORMAT_TAGGED,
+            format: if has_tags(domain) {
+                FI_CQ_FORMAT_TAGGED
+            } else {
+                FI_CQ_FORMAT_DATA
+            },
             wait_obj,
             signaling_vector: 0,
             wait_cond: FI_CQ_COND_NONE,
@@ -184,11 +239,30 @@ impl CompletionQueue {
         &mut self,
         slots: &mut Slots,
         most: usize,
+        each: impl FnMut(Completion),
+    ) -> Result<(), Error> {
+        // SAFETY: the queue was opened with that format.
+        unsafe {
+            if self.tagged {
+                self.poll_as::<FiCqTaggedEntry>(slots, most, each)
+            } else {
+                self.poll_as::<FiCqDataEntry>(slots, most, each)
+            }
+        }
+    }
+
+    /// # Safety
+    /// The queue has this format.
+    #[inline]
+    unsafe fn poll_as<E: Entry>(
+        &mut self,
+        slots: &mut Slots,
+        most: usize,
         mut each: impl FnMut(Completion),
     ) -> Result<(), Error> {
-        let mut entries = [const { MaybeUninit::<FiCqTaggedEntry>::uninit() }; BATCH];
+        let mut entries = [const { MaybeUninit::<E>::uninit() }; BATCH];
         let most = most.min(BATCH);
-        // SAFETY: the queue is open and has this format; there is room for so many entries.
+        // SAFETY: the queue is open and has this format by the caller's promise; there is room for so many entries.
         let returned = unsafe { fi_cq_read(self.handle.raw(), entries.as_mut_ptr().cast(), most) };
         let Ok(read) = usize::try_from(returned) else {
             return if returned == -(FI_EAGAIN as isize) {
@@ -199,7 +273,8 @@ impl CompletionQueue {
         };
         for entry in &entries[..read.min(most)] {
             // SAFETY: the call has filled in as many entries as it said.
-            let entry = unsafe { entry.assume_init_ref() };
+            let whole = unsafe { entry.assume_init_ref() };
+            let entry = whole.data();
             let written = entry.flags & FI_REMOTE_WRITE != 0;
             if written && !self.takes_receives {
                 // What it says of a context is not ours.
@@ -217,7 +292,7 @@ impl CompletionQueue {
                 Completion::Received {
                     slot: landed.slot,
                     length: entry.len,
-                    tag: entry.tag,
+                    tag: whole.tag(),
                     data: (entry.flags & FI_REMOTE_CQ_DATA != 0).then_some(entry.data),
                 }
             } else {

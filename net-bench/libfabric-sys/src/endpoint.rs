@@ -299,10 +299,11 @@ impl Endpoints {
         patience: Duration,
         prepare: impl FnOnce(&mut Self) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        let length = address.len();
         let address = padded(address)?;
         self.events()?;
-        let domain = self.domain.clone();
-        self.add(domain.info())?;
+        let info = self.domain.info().to(&address, length)?;
+        self.add(&info)?;
         prepare(self)?;
         let endpoint = self.endpoints.last().expect("one was added");
         // SAFETY: the endpoint is open; the address is padded to the longest there is.

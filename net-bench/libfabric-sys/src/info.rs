@@ -1,5 +1,6 @@
 //! What providers offer, and asking for it.
 
+use crate::av::MAX_ADDRESS;
 use crate::error::{Error, check, text};
 use crate::library::Library;
 use crate::raw::constants::{
@@ -220,6 +221,35 @@ impl Info {
             && !parts.domain_attr.is_null()
             && !parts.fabric_attr.is_null();
         complete.then_some(info)
+    }
+
+    /// The same offer for an endpoint that will be connected to an address: some providers (`verbs`)
+    /// look for the way there when the endpoint is opened.
+    pub(crate) fn to(&self, address: &[u8; MAX_ADDRESS], length: usize) -> Result<Self, Error> {
+        let no_memory = || {
+            Error::of(
+                self.library,
+                "fi_dupinfo of an offer",
+                -i64::from(FI_ENOMEM),
+            )
+        };
+        // SAFETY: the offer is valid and owned by this value; the copy is new.
+        let copy = unsafe { Self::own(self.library, (self.library.dupinfo)(self.raw.as_ptr())) };
+        let copy = copy.ok_or_else(no_memory)?;
+        // SAFETY: the copy is owned by this function alone, and its address, if it has one, came from
+        // C's allocator. So does the new one, because the library frees it with that; it is as long
+        // as the longest address, so whatever form the provider expects it stays inside.
+        unsafe {
+            let room = NonNull::new(libc::malloc(MAX_ADDRESS)).ok_or_else(no_memory)?;
+            room.cast::<u8>()
+                .as_ptr()
+                .copy_from_nonoverlapping(address.as_ptr(), MAX_ADDRESS);
+            let parts = &mut *copy.raw.as_ptr();
+            libc::free(parts.dest_addr);
+            parts.dest_addr = room.as_ptr();
+            parts.dest_addrlen = length.min(MAX_ADDRESS);
+        }
+        Ok(copy)
     }
 
     fn parts(&self) -> &FiInfo {

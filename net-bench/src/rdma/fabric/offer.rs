@@ -199,15 +199,30 @@ pub(super) fn too_long(offer: &Offer, length: u64) -> Option<String> {
     })
 }
 
-/// Why an operation is not tried over a provider: in these versions it ends in a crash.
+/// Why an operation is not tried over a provider: versions whose defects end in crashes or in wrong
+/// numbers.
 pub(super) fn defect(provider: &str, operation: Operation, version: Version) -> Option<String> {
-    let repaired = Version { major: 2, minor: 5 };
-    let broken = operation.fetches() && provider.ends_with(";ofi_rxd") && version < repaired;
-    broken.then(|| {
-        format!(
-            "{provider} of libfabric {version} crashes in operations that fetch (its lists of \
-             operations break; repaired in libfabric {repaired})"
+    let (what, repaired) = if operation.fetches() && provider.ends_with(";ofi_rxd") {
+        // ofiwg/libfabric, commit 1ab44bfad.
+        (
+            "crashes in operations that fetch: its lists of them break",
+            5,
         )
+    } else if operation.atomic() && provider == "verbs" {
+        // ofiwg/libfabric, commit 2fc74da2e.
+        (
+            "takes the operands' addresses for the operands of atomic operations",
+            2,
+        )
+    } else {
+        return None;
+    };
+    let repaired = Version {
+        major: 2,
+        minor: repaired,
+    };
+    (version < repaired).then(|| {
+        format!("{provider} of libfabric {version} {what} (repaired in libfabric {repaired})")
     })
 }
 
@@ -355,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn crashes_of_older_versions_are_avoided() {
+    fn defects_of_older_versions_are_avoided() {
         let old = Version {
             major: 1,
             minor: 17,
@@ -366,6 +381,12 @@ mod tests {
         assert_eq!(defect(rxd, Operation::FetchAdd, new), None);
         assert_eq!(defect(rxd, Operation::Write, old), None);
         assert_eq!(defect("tcp;ofi_rxm", Operation::FetchAdd, old), None);
+        assert!(
+            defect("verbs", Operation::CompareSwap, old).is_some_and(|why| why.contains("2.2"))
+        );
+        assert_eq!(defect("verbs", Operation::Read, old), None);
+        assert_eq!(defect("verbs", Operation::CompareSwap, new), None);
+        assert_eq!(defect("verbs;ofi_rxm", Operation::FetchAdd, old), None);
     }
 
     #[test]
