@@ -1,7 +1,7 @@
 //! Endpoints: those that reach any peer (RDM, datagrams), and those that are connected to one (MSG).
 
 use crate::av::{AddressVector, MAX_ADDRESS, padded};
-use crate::cq::{Completion, CompletionQueue};
+use crate::cq::{BATCH, Completion, CompletionQueue};
 use crate::error::{Error, check};
 use crate::fabric::{Domain, EventQueue, Fabric};
 use crate::handle::Handle;
@@ -23,7 +23,7 @@ use crate::raw::constants::{
 use crate::raw::structures::{FiMsg, FiMsgRma, FiMsgTagged, FiRmaIov, Fid, FidEp, FidPep};
 use libc::{c_int, c_void, iovec};
 use std::ptr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Slots of one size.
 #[derive(Debug, Clone, Copy, Default)]
@@ -119,6 +119,9 @@ pub enum Atomic {
 /// Bytes of a slot that an atomic operation uses: the first 8 get what was there before, the others
 /// hold its operands while it is in flight.
 pub const ATOMIC_BYTES: usize = 24;
+
+/// How long it takes until what a peer has sent before it stopped is here.
+const LINGER: Duration = Duration::from_millis(10);
 
 /// ofi_rxm opens a completion queue for (128 + 128) operations with each of FI_UNIVERSE_SIZE peers,
 /// 256 unless told otherwise, which is more than many devices have; Linux's software RoCE has 32767.
@@ -797,6 +800,21 @@ impl Endpoints {
             ));
         }
         Ok(())
+    }
+}
+
+impl Drop for Endpoints {
+    fn drop(&mut self) {
+        if !self.domain.info().provider().ends_with(";ofi_rxm") {
+            return;
+        }
+        // Up to libfabric 1.17 at least, ofi_rxm closes a connection before it looks at what has come
+        // over it, and crashes when it finds something: nothing may be left by then. What is found
+        // here, errors included, nobody wants any more.
+        let start = Instant::now();
+        while start.elapsed() < LINGER {
+            let _ = self.poll(BATCH, |_| ());
+        }
     }
 }
 
