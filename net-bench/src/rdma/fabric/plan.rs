@@ -11,6 +11,10 @@ const STRIDE: usize = 64;
 /// Bytes of a receive that only tells of a write.
 const TOKEN_BYTES: usize = 64;
 
+/// Injected operations of a lane that a completion queue is made for: providers that queue more hold
+/// none of them back.
+const MOST_QUEUED: usize = 8192;
+
 /// Which slot is what.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
@@ -59,8 +63,16 @@ impl Plan {
             length.max(1)
         };
         let (depth, receives) = (test.depth as usize, found.receives as usize);
+        // Injected operations are told to be complete at once, and so more of them are under way than
+        // a lane's depth: as many as the provider queues. Some (verbs) complete inwardly, and break
+        // when the queue overruns.
+        let outward = if inject {
+            depth.max(found.offer.tx_size.min(MOST_QUEUED))
+        } else {
+            depth
+        };
         // A peer's writes with data complete here without receives with some providers.
-        let completions = lanes as usize * (depth + receives.max(depth));
+        let completions = lanes as usize * (outward + receives.max(outward));
         let queued = u32::try_from(found.offer.tx_size).unwrap_or(u32::MAX);
         Ok(Self {
             operation,
