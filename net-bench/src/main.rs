@@ -15,6 +15,8 @@ use reports::sweep::{self, SweepArgs, Swept};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Before there is another thread: it changes the environment that libfabric will read.
+    libfabric_sys::small_universe();
     let matches = sweep::matches(&command());
     program::main(PROGRAM, || {
         raise_descriptor_limit();

@@ -1,4 +1,4 @@
-//! Address vectors: the peers of an endpoint that has no connections.
+//! Address vectors: the peers of endpoints that have no connections.
 
 use crate::error::Error;
 use crate::fabric::Domain;
@@ -10,17 +10,11 @@ use std::ptr;
 /// The longest address that is taken, in bytes. Those of all known providers are shorter.
 pub const MAX_ADDRESS: usize = 256;
 
-/// A peer of the endpoint that gave it out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer(usize);
-
-/// The peers that an endpoint knows.
+/// The peers that the endpoints of a set know.
 #[derive(Debug)]
 pub(crate) struct AddressVector {
     handle: Handle<FidAv>,
     domain: Domain,
-    /// What the provider calls them.
-    peers: Vec<u64>,
 }
 
 impl AddressVector {
@@ -43,7 +37,6 @@ impl AddressVector {
         Ok(Self {
             handle,
             domain: domain.clone(),
-            peers: Vec::new(),
         })
     }
 
@@ -51,8 +44,8 @@ impl AddressVector {
         &self.handle
     }
 
-    /// Adds a peer by the address that its endpoint told.
-    pub(crate) fn insert(&mut self, address: &[u8]) -> Result<Peer, Error> {
+    /// Adds a peer by the address that its endpoint told; what the provider calls it.
+    pub(crate) fn insert(&mut self, address: &[u8]) -> Result<u64, Error> {
         let padded = padded(address)?;
         let mut peer = 0;
         // SAFETY: the vector is open. The address may come from anyone; behind it there are zeroes
@@ -70,21 +63,12 @@ impl AddressVector {
         };
         let what = format!("fi_av_insert of an address of {} bytes", address.len());
         match inserted {
-            1 => {
-                self.peers.push(peer);
-                Ok(Peer(self.peers.len() - 1))
-            }
+            1 => Ok(peer),
             0 => Err(Error::Refused(format!(
                 "{what}: the provider cannot read it"
             ))),
             error => Err(Error::of(self.domain.library(), what, i64::from(error))),
         }
-    }
-
-    /// What the provider calls a peer.
-    #[inline]
-    pub(crate) fn of(&self, peer: Peer) -> Option<u64> {
-        self.peers.get(peer.0).copied()
     }
 }
 

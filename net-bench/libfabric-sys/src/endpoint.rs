@@ -1,38 +1,72 @@
-//! Endpoints: those that reach any peer (RDM), and those that are connected to one (MSG).
+//! Endpoints: those that reach any peer (RDM, datagrams), and those that are connected to one (MSG).
 
-use crate::av::{AddressVector, MAX_ADDRESS, Peer, padded};
-use crate::cq::{Completion, CompletionQueue};
+use crate::av::{AddressVector, MAX_ADDRESS, padded};
+use crate::cq::{BATCH, Completion, CompletionQueue};
 use crate::error::{Error, check};
 use crate::fabric::{Domain, EventQueue, Fabric};
 use crate::handle::Handle;
 use crate::info::Info;
 use crate::library::Library;
-use crate::mr::Slots;
+use crate::mr::{Load, Memory, Region, Remote, Slots};
 use crate::raw::calls::{
-    fi_accept, fi_bind, fi_connect, fi_control, fi_endpoint, fi_getname, fi_inject, fi_listen,
-    fi_passive_ep, fi_pep_getname, fi_recv, fi_reject, fi_send, fi_tinject, fi_trecv, fi_tsend,
+    fi_accept, fi_bind, fi_compare_atomic, fi_compare_atomicvalid, fi_connect, fi_control,
+    fi_endpoint, fi_fetch_atomic, fi_fetch_atomicvalid, fi_getname, fi_inject, fi_inject_write,
+    fi_inject_writedata, fi_listen, fi_passive_ep, fi_pep_getname, fi_read, fi_recv, fi_reject,
+    fi_send, fi_sendmsg, fi_tinject, fi_trecv, fi_tsend, fi_tsendmsg, fi_write, fi_writedata,
+    fi_writemsg,
 };
 use crate::raw::constants::{
-    EP_TYPES, FI_ADDR_UNSPEC, FI_CONNECTED, FI_CONNREQ, FI_EAGAIN, FI_EINVAL, FI_ENABLE, FI_EP_MSG,
-    FI_EP_RDM, FI_RECV, FI_SEND, FI_SHUTDOWN,
+    EP_TYPES, FI_ADDR_UNSPEC, FI_COMPLETION, FI_CONNECTED, FI_CONNREQ, FI_CSWAP, FI_EAGAIN,
+    FI_EINVAL, FI_ENABLE, FI_EP_DGRAM, FI_EP_MSG, FI_EP_RDM, FI_ORDER_STRICT, FI_RECV,
+    FI_REMOTE_CQ_DATA, FI_SELECTIVE_COMPLETION, FI_SEND, FI_SHUTDOWN, FI_SUM, FI_UINT64,
 };
-use crate::raw::structures::{Fid, FidEp, FidPep};
-use libc::{c_int, c_void};
+use crate::raw::structures::{FiMsg, FiMsgRma, FiMsgTagged, FiRmaIov, Fid, FidEp, FidPep};
+use libc::{c_int, c_void, iovec};
 use std::ptr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// The memory of an endpoint. A slot carries one operation at a time.
-#[derive(Debug, Clone, Copy)]
-pub struct Shape {
-    /// How many operations can be in flight, sends and receives together.
-    pub slots: usize,
-    /// Bytes of the longest message.
+/// Slots of one size.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ring {
+    /// How many.
+    pub count: usize,
+    /// Bytes of each.
     pub length: usize,
+}
+
+/// What a set of endpoints consists of. A slot carries one operation at a time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shape {
+    /// How many endpoints.
+    pub endpoints: usize,
+    /// What each endpoint can post besides receives, and the longest message; of atomic operations
+    /// at least [`ATOMIC_BYTES`].
+    pub outgoing: Ring,
+    /// How many receives each can have posted, and for which messages.
+    pub receives: Ring,
+    /// Bytes of each endpoint's memory that its peer reads and writes; 0 for none.
+    pub target: usize,
+    /// Entries of the completion queue [`None`: one for each slot].
+    pub completions: Option<usize>,
+    /// Whether operations complete only if they are posted with a signal, where the provider
+    /// completes them in order; see [`Endpoints::selective`].
+    pub selective: bool,
+    /// Whether the completion queue can be waited on, where the provider has that; see
+    /// [`Endpoints::waits`].
+    pub wait: bool,
+    /// Whether buffers are registered even if the provider does not ask for it.
+    pub register: bool,
+}
+
+impl Shape {
+    /// How many slots each endpoint has.
+    pub(crate) fn slots_each(&self) -> Option<usize> {
+        self.outgoing.count.checked_add(self.receives.count)
+    }
 }
 
 /// Whether the provider took an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
 pub enum Posted {
     /// It will complete, unless it was an injected one: those complete silently.
     Taken,
@@ -40,343 +74,662 @@ pub enum Posted {
     Full,
 }
 
+/// How bytes go to the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transfer {
+    /// As a message.
+    Send,
+    /// As a message with a tag.
+    Tagged(u64),
+    /// Into the peer's memory, so many bytes from its beginning.
+    Write(usize),
+    /// Likewise, and the peer gets a completion with a number; how much of it is left is for the
+    /// offer to say (`cq_data_size`).
+    WriteData(usize, u64),
+}
+
+impl Transfer {
+    #[inline]
+    fn load(self) -> Load {
+        match self {
+            Self::Send | Self::Tagged(_) => Load::Send,
+            Self::Write(_) | Self::WriteData(..) => Load::Write,
+        }
+    }
+
+    /// Where the peer's memory is written.
+    #[inline]
+    fn to(self, remote: &Remote, length: usize) -> Result<u64, Error> {
+        match self {
+            Self::Send | Self::Tagged(_) => Ok(0),
+            Self::Write(offset) | Self::WriteData(offset, _) => remote.at(offset, length),
+        }
+    }
+}
+
+/// An atomic operation on 8 bytes of the peer's memory, in the byte order of the hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Atomic {
+    /// Adds a number, with a wrap.
+    FetchAdd(u64),
+    /// Stores the second number if the first is there.
+    CompareSwap(u64, u64),
+}
+
+/// Bytes of a slot that an atomic operation uses: the first 8 get what was there before, the others
+/// hold its operands while it is in flight.
+pub const ATOMIC_BYTES: usize = 24;
+
+/// How long it takes until what a peer has sent before it stopped is here.
+const LINGER: Duration = Duration::from_millis(10);
+
 /// ofi_rxm opens a completion queue for (128 + 128) operations with each of FI_UNIVERSE_SIZE peers,
 /// 256 unless told otherwise, which is more than many devices have; Linux's software RoCE has 32767.
 const SMALLER_UNIVERSE: &str = "the device may have fewer completion queue entries than ofi_rxm \
     wants: set FI_UNIVERSE_SIZE=16";
 
-/// An open endpoint with its own completion queue, peers and memory.
+/// Endpoints of one domain with their memory, which share a completion queue. Each has one peer.
 ///
-/// What is in flight is cancelled when it is dropped.
+/// Slots are numbered: endpoint 0 has the first of them, and of an endpoint's those for what it
+/// posts come before its receives. What is in flight is cancelled when the set is dropped.
 #[derive(Debug)]
-pub struct Endpoint {
-    // Dropped in this order: the endpoint before what is bound to it.
-    handle: Handle<FidEp>,
-    parts: Parts,
-    inject_size: usize,
-    /// Whether the peer was seen to hang up.
-    left: bool,
-}
-
-/// What is open before an endpoint and closed after it.
-#[derive(Debug)]
-struct Parts {
+pub struct Endpoints {
+    // Dropped in this order: the endpoints before what is bound to them.
+    endpoints: Vec<Endpoint>,
     completions: CompletionQueue,
-    /// Of an endpoint without connections.
+    /// Of endpoints without connections.
     peers: Option<AddressVector>,
-    /// Of an endpoint with a connection.
+    /// Of endpoints with connections.
     events: Option<EventQueue>,
     slots: Slots,
+    shape: Shape,
+    inject_size: usize,
+    selective: bool,
+    /// Whether a peer was seen to hang up.
+    left: bool,
     domain: Domain,
 }
 
-impl Parts {
-    fn open(domain: &Domain, shape: Shape) -> Result<Self, Error> {
-        let longest = domain.info().endpoint().max_msg_size;
-        if shape.length > longest {
+/// Fields are dropped in this order.
+#[derive(Debug)]
+struct Endpoint {
+    target: Option<Region>,
+    handle: Handle<FidEp>,
+    memory: Option<Memory>,
+    /// What the provider calls the peer.
+    peer: u64,
+    /// Whether there is a peer.
+    joined: bool,
+    remote: Remote,
+}
+
+impl Endpoints {
+    /// Opens endpoints without connections. Each gets its peer by [`Endpoints::set_peer`].
+    ///
+    /// # Errors
+    /// The domain's offer is not for such endpoints or for messages so long; there is no memory; or
+    /// the provider's reason.
+    pub fn unconnected(domain: &Domain, shape: Shape) -> Result<Self, Error> {
+        expect_type(domain.info(), &[FI_EP_RDM, FI_EP_DGRAM])?;
+        let mut set = Self::empty(domain, shape)?;
+        set.peers = Some(AddressVector::open(domain)?);
+        for _ in 0..shape.endpoints {
+            set.add(domain.info())?;
+        }
+        Ok(set)
+    }
+
+    /// A set of endpoints with connections, which are made one after the other by
+    /// [`Endpoints::connect`] and [`Endpoints::accept`].
+    ///
+    /// # Errors
+    /// As for [`Endpoints::unconnected`].
+    pub fn connected(domain: &Domain, shape: Shape) -> Result<Self, Error> {
+        expect_type(domain.info(), &[FI_EP_MSG])?;
+        let mut set = Self::empty(domain, shape)?;
+        set.events = Some(EventQueue::open(domain.fabric())?);
+        Ok(set)
+    }
+
+    fn empty(domain: &Domain, shape: Shape) -> Result<Self, Error> {
+        let info = domain.info();
+        let longest = info.endpoint().max_msg_size;
+        let wanted = shape.outgoing.length.max(shape.receives.length);
+        if wanted > longest {
             return Err(Error::Refused(format!(
-                "messages of {} bytes: provider {} sends at most {longest} at once",
-                shape.length,
-                domain.info().provider()
+                "messages of {wanted} bytes: provider {} sends at most {longest} at once",
+                info.provider()
             )));
         }
-        let slots = Slots::new(domain, shape.slots, shape.length)?;
+        // One completion may stand for others only if they come in order. And what a call without
+        // flags does has to be known.
+        let in_order = info.tx().comp_order & FI_ORDER_STRICT == FI_ORDER_STRICT;
+        let selective = shape.selective && in_order && info.tx().op_flags & FI_COMPLETION == 0;
+        let slots = Slots::new(domain, &shape, selective)?;
+        let entries = shape.completions.unwrap_or(slots.count()).max(1);
         Ok(Self {
-            completions: CompletionQueue::open(domain, slots.count())?,
+            endpoints: Vec::with_capacity(shape.endpoints),
+            completions: CompletionQueue::open(domain, entries, shape.wait)?,
             peers: None,
             events: None,
             slots,
+            shape,
+            inject_size: info.tx().inject_size,
+            selective,
+            left: false,
             domain: domain.clone(),
         })
     }
 
-    fn for_connection(domain: &Domain, shape: Shape) -> Result<Self, Error> {
-        expect_type(domain.info(), FI_EP_MSG)?;
-        let mut parts = Self::open(domain, shape)?;
-        parts.events = Some(EventQueue::open(domain.fabric())?);
-        Ok(parts)
-    }
-}
-
-impl Endpoint {
-    /// Opens an endpoint that reaches any peer.
-    ///
-    /// # Errors
-    /// The domain's offer is not for such an endpoint or for messages so long; or the provider's
-    /// reason.
-    pub fn reliable_datagram(domain: &Domain, shape: Shape) -> Result<Self, Error> {
-        expect_type(domain.info(), FI_EP_RDM)?;
-        let mut parts = Parts::open(domain, shape)?;
-        parts.peers = Some(AddressVector::open(domain)?);
-        Self::of(parts)
-    }
-
-    /// Connects to the endpoint that listens at an address, within some time. `prepare` posts
-    /// receives before the peer can send.
-    ///
-    /// # Errors
-    /// As for [`Endpoint::reliable_datagram`]; nobody listens there; the time is over.
-    pub fn connect(
-        domain: &Domain,
-        shape: Shape,
-        address: &[u8],
-        patience: Duration,
-        prepare: impl FnOnce(&mut Self) -> Result<(), Error>,
-    ) -> Result<Self, Error> {
-        let address = padded(address)?;
-        let mut endpoint = Self::of(Parts::for_connection(domain, shape)?)?;
-        prepare(&mut endpoint)?;
-        // SAFETY: the endpoint is open; the address is padded to the longest there is.
-        let returned = unsafe {
-            let address = address.as_ptr().cast();
-            fi_connect(endpoint.handle.raw(), address, ptr::null(), 0)
-        };
-        check(domain.library(), "fi_connect", returned)?;
-        endpoint.await_connection("connecting", patience)?;
-        Ok(endpoint)
-    }
-
-    fn await_connection(&self, what: &str, patience: Duration) -> Result<(), Error> {
-        let events = self.parts.events.as_ref();
-        let events = events.expect("endpoints with connections are made with a queue of events");
-        events.wait(FI_CONNECTED, what, patience).map(drop)
-    }
-
     /// Opens an endpoint, binds its parts to it, and enables it.
-    fn of(parts: Parts) -> Result<Self, Error> {
-        let (library, info) = (parts.domain.library(), parts.domain.info());
+    fn add(&mut self, info: &Info) -> Result<(), Error> {
+        if self.endpoints.len() == self.shape.endpoints {
+            let count = self.shape.endpoints;
+            return Err(Error::Refused(format!(
+                "the set has all of its {count} endpoints"
+            )));
+        }
+        let library = self.library();
         let provider = info.provider();
         // SAFETY: domain and offer are open; the object that the call stores is new.
         let handle = unsafe {
             let what = format!("fi_endpoint of provider {provider}");
             Handle::open(library, what, |ep| {
-                let (domain, info) = (parts.domain.raw(), info.raw.as_ptr());
+                let (domain, info) = (self.domain.raw(), info.raw.as_ptr());
                 fi_endpoint(domain, info, ep, ptr::null_mut())
             })
         }?;
-        let inject_size = info.tx().inject_size;
-        let endpoint = Self {
-            handle,
-            parts,
-            inject_size,
-            left: false,
+        let queue = self.completions.handle().fid();
+        let peers = self.peers.as_ref().map(|peers| peers.handle().fid());
+        let events = self.events.as_ref().map(|events| events.handle().fid());
+        let some = if self.selective {
+            FI_SELECTIVE_COMPLETION
+        } else {
+            0
         };
-        let parts = &endpoint.parts;
-        let queue = parts.completions.handle().fid();
-        let peers = parts.peers.as_ref().map(|peers| peers.handle().fid());
-        let events = parts.events.as_ref().map(|events| events.handle().fid());
         let bound = [
-            (Some(queue), FI_SEND | FI_RECV, "completion queue"),
+            (Some(queue), FI_SEND | some, "completion queue"),
+            (Some(queue), FI_RECV, "completion queue"),
             (peers, 0, "address vector"),
             (events, 0, "event queue"),
         ];
         for (fid, flags, name) in bound {
             let Some(fid) = fid else { continue };
             // SAFETY: both objects are open, and the endpoint is closed first.
-            let returned = unsafe { fi_bind(endpoint.handle.fid(), fid, flags) };
+            let returned = unsafe { fi_bind(handle.fid(), fid, flags) };
             check(library, format!("fi_ep_bind of the {name}"), returned)?;
         }
         // SAFETY: the endpoint is open; the command takes no argument.
-        let returned = unsafe { fi_control(endpoint.handle.fid(), FI_ENABLE, ptr::null_mut()) };
-        check(
-            library,
-            format!("fi_enable of provider {provider}"),
-            returned,
-        )
-        .map_err(|error| {
+        let returned = unsafe { fi_control(handle.fid(), FI_ENABLE, ptr::null_mut()) };
+        let what = format!("fi_enable of provider {provider}");
+        check(library, what, returned).map_err(|error| {
             let remedy = match provider.as_str() {
                 "verbs;ofi_rxm" if error.is(FI_EINVAL) => SMALLER_UNIVERSE,
                 _ => "",
             };
             error.and(remedy)
         })?;
-        Ok(endpoint)
+        let mut endpoint = Endpoint {
+            target: None,
+            handle,
+            memory: None,
+            peer: FI_ADDR_UNSPEC,
+            joined: false,
+            remote: Remote::default(),
+        };
+        if self.shape.target > 0 {
+            let bytes = self.shape.target;
+            let memory = Memory::new(bytes).ok_or_else(|| {
+                Error::Refused(format!("no memory for {bytes} bytes that the peer can use"))
+            })?;
+            let memory = endpoint.memory.insert(memory);
+            let target = Region::new(&self.domain, memory, bytes, &endpoint.handle)?;
+            endpoint.target = Some(target);
+        }
+        self.endpoints.push(endpoint);
+        Ok(())
+    }
+
+    /// Connects the next endpoint to the one that listens at an address, within some time.
+    /// `prepare` posts receives before the peer can send.
+    ///
+    /// # Errors
+    /// Nobody listens there; the time is over; the set has no endpoints with connections, or has all
+    /// of them; or the provider's reason.
+    pub fn connect(
+        &mut self,
+        address: &[u8],
+        patience: Duration,
+        prepare: impl FnOnce(&mut Self) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let length = address.len();
+        let address = padded(address)?;
+        self.events()?;
+        let info = self.domain.info().to(&address, length)?;
+        self.add(&info)?;
+        prepare(self)?;
+        let endpoint = self.endpoints.last().expect("one was added");
+        // SAFETY: the endpoint is open; the address is padded to the longest there is.
+        let returned = unsafe {
+            let address = address.as_ptr().cast();
+            fi_connect(endpoint.handle.raw(), address, ptr::null(), 0)
+        };
+        check(self.library(), "fi_connect", returned)?;
+        self.await_connection("connecting", patience)
+    }
+
+    /// Waits for a peer and accepts it with the next endpoint. `prepare` posts receives before the
+    /// peer can send.
+    ///
+    /// # Errors
+    /// Nobody came in time; the set has no endpoints with connections, or has all of them; the
+    /// listener is of another domain; or the provider's reason.
+    pub fn accept(
+        &mut self,
+        listener: &Listener,
+        patience: Duration,
+        prepare: impl FnOnce(&mut Self) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.events()?;
+        if listener.fabric.raw() != self.domain.fabric().raw() {
+            return Err(Error::Refused("the listener is of another fabric".into()));
+        }
+        let request = listener
+            .events
+            .wait(FI_CONNREQ, "waiting for a peer", patience)?;
+        let request = request.ok_or_else(|| {
+            Error::Refused("a request to connect came without an offer".to_owned())
+        })?;
+        // SAFETY: the offer is open.
+        let peer = unsafe { request.raw.as_ref() }.handle;
+        // From here on the peer belongs to the endpoint: it hears of it when that is closed.
+        self.add(&request).inspect_err(|_| listener.reject(peer))?;
+        prepare(self)?;
+        let endpoint = self.endpoints.last().expect("one was added");
+        // SAFETY: the endpoint is open and was made of the request.
+        let returned = unsafe { fi_accept(endpoint.handle.raw(), ptr::null(), 0) };
+        check(self.library(), "fi_accept", returned)?;
+        self.await_connection("accepting", patience)
+    }
+
+    fn events(&self) -> Result<&EventQueue, Error> {
+        let events = self.events.as_ref();
+        events.ok_or_else(|| Error::Refused("these endpoints have no connections".to_owned()))
+    }
+
+    fn await_connection(&mut self, what: &str, patience: Duration) -> Result<(), Error> {
+        self.events()?.wait(FI_CONNECTED, what, patience)?;
+        self.endpoints.last_mut().expect("one was added").joined = true;
+        Ok(())
     }
 
     fn library(&self) -> &'static Library {
-        self.parts.domain.library()
+        self.domain.library()
     }
 
-    /// The address that peers need to reach this endpoint, at most [`MAX_ADDRESS`] bytes.
+    fn endpoint(&self, index: usize) -> Result<&Endpoint, Error> {
+        let endpoint = self.endpoints.get(index);
+        endpoint.ok_or_else(|| Error::Refused(format!("endpoint {index} is not open")))
+    }
+
+    /// The address that peers need to reach an endpoint, at most [`MAX_ADDRESS`] bytes.
     ///
     /// # Errors
-    /// The provider's reason.
-    pub fn address(&self) -> Result<Vec<u8>, Error> {
+    /// There is no such endpoint; or the provider's reason.
+    pub fn address(&self, endpoint: usize) -> Result<Vec<u8>, Error> {
+        let endpoint = self.endpoint(endpoint)?;
         // SAFETY: the endpoint is open, and the room as large as is said.
         address(self.library(), |room, length| unsafe {
-            fi_getname(self.handle.raw(), room, length)
+            fi_getname(endpoint.handle.raw(), room, length)
         })
     }
 
-    /// Makes a peer known by the address that its endpoint told.
+    /// Gives an endpoint its peer, by the address that the peer's endpoint told.
     ///
     /// # Errors
-    /// The endpoint has connections; or the provider cannot read the address.
-    pub fn add_peer(&mut self, address: &[u8]) -> Result<Peer, Error> {
-        let peers = self.parts.peers.as_mut();
-        peers
-            .ok_or_else(|| Error::Refused("a connected endpoint has one peer".to_owned()))?
-            .insert(address)
+    /// The endpoint has a connection; or the provider cannot read the address.
+    pub fn set_peer(&mut self, endpoint: usize, address: &[u8]) -> Result<(), Error> {
+        self.endpoint(endpoint)?;
+        let peers = self.peers.as_mut();
+        let peer = peers
+            .ok_or_else(|| Error::Refused("a connected endpoint has its peer".to_owned()))?
+            .insert(address)?;
+        let endpoint = &mut self.endpoints[endpoint];
+        endpoint.peer = peer;
+        endpoint.joined = true;
+        Ok(())
     }
 
-    /// How many slots there are.
+    /// What the peer of an endpoint needs to know to read and to write its memory; `None` if it has
+    /// no such memory.
+    #[must_use]
+    pub fn target(&self, endpoint: usize) -> Option<Remote> {
+        Some(self.endpoints.get(endpoint)?.target.as_ref()?.remote())
+    }
+
+    /// Tells an endpoint which memory its peer has made accessible.
+    ///
+    /// # Errors
+    /// There is no such endpoint.
+    pub fn set_remote(&mut self, endpoint: usize, remote: Remote) -> Result<(), Error> {
+        self.endpoint(endpoint)?;
+        self.endpoints[endpoint].remote = remote;
+        Ok(())
+    }
+
+    /// The memory of an endpoint that its peer reads and writes. That the peer leaves it alone
+    /// meanwhile is for both sides to agree on.
+    ///
+    /// # Panics
+    /// There is no such endpoint.
+    #[inline]
+    #[must_use]
+    pub fn target_bytes(&mut self, endpoint: usize) -> &mut [u8] {
+        match &self.endpoints[endpoint].memory {
+            // SAFETY: the memory is as long as that; the borrow keeps everyone of this side out,
+            // and the peer's accesses are outside of what the language knows, as with a mapped file.
+            Some(memory) => unsafe {
+                std::slice::from_raw_parts_mut(memory.start.as_ptr(), self.shape.target)
+            },
+            None => &mut [],
+        }
+    }
+
+    /// A byte of that memory, read anew with each call; 0 outside of it.
+    ///
+    /// # Panics
+    /// There is no such endpoint.
+    #[inline]
+    #[must_use]
+    pub fn peek(&self, endpoint: usize, offset: usize) -> u8 {
+        match &self.endpoints[endpoint].memory {
+            // SAFETY: the byte is inside; the read is volatile, because the peer may change it.
+            Some(memory) if offset < self.shape.target => unsafe {
+                memory.start.as_ptr().add(offset).read_volatile()
+            },
+            _ => 0,
+        }
+    }
+
+    /// The domain that the endpoints are of.
+    #[must_use]
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// How many slots all endpoints have.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.parts.slots.count()
+        self.slots.count()
     }
 
-    /// The longest message that [`Endpoint::inject`] takes, in bytes.
+    /// The longest message that [`Endpoints::inject`] takes, in bytes.
     #[must_use]
     pub fn inject_size(&self) -> usize {
         self.inject_size
     }
 
-    /// A slot's bytes, to be filled before a send and read after a receive.
+    /// Entries of the completion queue: as many as were asked for, or as the provider has.
+    #[must_use]
+    pub fn completion_entries(&self) -> usize {
+        self.completions.entries()
+    }
+
+    /// Whether operations complete only if they are posted with a signal. Otherwise all do.
+    #[must_use]
+    pub fn selective(&self) -> bool {
+        self.selective
+    }
+
+    /// Whether [`Endpoints::wait`] sleeps.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.completions.waits()
+    }
+
+    /// A slot's bytes, to be filled before an operation and read after one.
     ///
     /// # Panics
     /// There is no such slot, or it is in flight.
     #[inline]
     #[must_use]
     pub fn bytes(&mut self, slot: usize) -> &mut [u8] {
-        self.parts.slots.bytes(slot)
+        self.slots.bytes(slot)
     }
 
-    /// Posts a receive into a slot, from any peer.
+    /// Whether nothing is in flight in a slot.
+    #[inline]
+    #[must_use]
+    pub fn free(&self, slot: usize) -> bool {
+        self.slots.free(slot)
+    }
+
+    /// Posts a receive into a slot, for a message from any peer.
     ///
     /// # Errors
     /// The slot is in flight or does not exist; or the provider's reason.
     #[inline]
     pub fn receive(&mut self, slot: usize) -> Result<Posted, Error> {
-        let length = self.parts.slots.length();
-        self.post(
-            "fi_recv",
-            slot,
-            length,
-            None,
-            |ep, buffer, desc, peer, context| {
-                // SAFETY: the endpoint is open; the slot stays in place and untouched in flight.
-                unsafe { fi_recv(ep, buffer, length, desc, peer, context) }
-            },
-        )
+        self.take(slot, |ep, buffer, length, desc, context| {
+            // SAFETY: the endpoint is open; the slot stays in place and untouched in flight.
+            unsafe { fi_recv(ep, buffer, length, desc, FI_ADDR_UNSPEC, context) }
+        })
     }
 
     /// Posts a receive into a slot for messages whose tag is `tag` in all bits but those of
     /// `ignore`, from any peer.
     ///
     /// # Errors
-    /// As for [`Endpoint::receive`].
+    /// As for [`Endpoints::receive`].
     #[inline]
     pub fn receive_tagged(&mut self, slot: usize, tag: u64, ignore: u64) -> Result<Posted, Error> {
-        let length = self.parts.slots.length();
-        self.post(
-            "fi_trecv",
-            slot,
-            length,
-            None,
-            |ep, buffer, desc, peer, context| {
-                // SAFETY: as for `receive`.
-                unsafe { fi_trecv(ep, buffer, length, desc, peer, tag, ignore, context) }
-            },
-        )
+        self.take(slot, |ep, buffer, length, desc, context| {
+            let from = FI_ADDR_UNSPEC;
+            // SAFETY: as for `receive`.
+            unsafe { fi_trecv(ep, buffer, length, desc, from, tag, ignore, context) }
+        })
     }
 
-    /// Sends the first `length` bytes of a slot; `None` is the peer of a connected endpoint.
+    #[inline]
+    fn take(
+        &mut self,
+        slot: usize,
+        call: impl FnOnce(*mut FidEp, *mut c_void, usize, *mut c_void, *mut c_void) -> isize,
+    ) -> Result<Posted, Error> {
+        let Some((endpoint, length)) = self.slots.place(slot) else {
+            return Err(self.no_slot(slot));
+        };
+        let Some(endpoint) = self.endpoints.get(endpoint) else {
+            return Err(self.no_peer(slot));
+        };
+        let launched = self.slots.launch(slot, length, Load::Receive)?;
+        let (ep, desc) = (endpoint.handle.raw(), self.slots.description());
+        let returned = call(ep, launched.bytes, length, desc, launched.context);
+        self.posted("posting a receive", slot, returned)
+    }
+
+    /// Posts the first `length` bytes of a slot on their way to the peer of its endpoint. Where
+    /// completion is selective, only what is posted with `signal` completes, and stands for all
+    /// before it.
     ///
     /// # Errors
-    /// As for [`Endpoint::receive`]; or the slot is shorter; or the peer is another endpoint's.
+    /// As for [`Endpoints::receive`]; or the slot is shorter; there is no peer; the peer has not
+    /// made that memory accessible.
     #[inline]
-    pub fn send(
+    pub fn transmit(
         &mut self,
         slot: usize,
         length: usize,
-        peer: Option<Peer>,
+        transfer: Transfer,
+        signal: bool,
     ) -> Result<Posted, Error> {
-        self.post(
-            "fi_send",
-            slot,
-            length,
-            Some(peer),
-            |ep, buffer, desc, peer, context| {
-                // SAFETY: as for `receive`.
-                unsafe { fi_send(ep, buffer, length, desc, peer, context) }
-            },
-        )
+        let (ep, to, remote) = self.way(slot)?;
+        let at = transfer.to(&remote, length)?;
+        let key = remote.key;
+        let launched = self.slots.launch(slot, length, transfer.load())?;
+        let (bytes, context) = (launched.bytes, launched.context);
+        let desc = self.slots.description();
+        let flagged = signal && self.selective;
+        // SAFETY: the endpoint is open; the slot stays in place and untouched in flight. What else
+        // the calls with flags look at they are done with when they return.
+        let returned = unsafe {
+            match transfer {
+                _ if flagged => {
+                    flagged_transmit(ep, bytes, length, desc, to, at, key, transfer, context)
+                }
+                Transfer::Send => fi_send(ep, bytes, length, desc, to, context),
+                Transfer::Tagged(tag) => fi_tsend(ep, bytes, length, desc, to, tag, context),
+                Transfer::Write(_) => fi_write(ep, bytes, length, desc, to, at, key, context),
+                Transfer::WriteData(_, data) => {
+                    fi_writedata(ep, bytes, length, desc, data, to, at, key, context)
+                }
+            }
+        };
+        if returned == 0 && self.selective {
+            self.slots.line_up(slot);
+        }
+        self.posted("posting an operation", slot, returned)
     }
 
-    /// As [`Endpoint::send`], with a tag.
+    /// As [`Endpoints::transmit`], for a short message: the slot is free at once, and nothing
+    /// completes.
     ///
     /// # Errors
-    /// As for [`Endpoint::send`].
+    /// As for [`Endpoints::transmit`]; or it is longer than [`Endpoints::inject_size`].
     #[inline]
-    pub fn send_tagged(
+    pub fn inject(
         &mut self,
         slot: usize,
         length: usize,
-        peer: Option<Peer>,
-        tag: u64,
+        transfer: Transfer,
     ) -> Result<Posted, Error> {
-        self.post(
-            "fi_tsend",
-            slot,
-            length,
-            Some(peer),
-            |ep, buffer, desc, peer, context| {
-                // SAFETY: as for `receive`.
-                unsafe { fi_tsend(ep, buffer, length, desc, peer, tag, context) }
-            },
-        )
-    }
-
-    /// Sends a short message, whose bytes are free at once and which completes silently.
-    ///
-    /// # Errors
-    /// It is longer than [`Endpoint::inject_size`]; the peer is another endpoint's; or the
-    /// provider's reason.
-    #[inline]
-    pub fn inject(&mut self, message: &[u8], peer: Option<Peer>) -> Result<Posted, Error> {
-        let peer = self.short(message, peer)?;
-        let (bytes, length) = (message.as_ptr().cast(), message.len());
+        if length > self.inject_size {
+            return Err(self.too_long(length));
+        }
+        let (ep, to, remote) = self.way(slot)?;
+        let at = transfer.to(&remote, length)?;
+        let key = remote.key;
+        let bytes = self.slots.lend(slot, length)?;
         // SAFETY: the endpoint is open; the provider is done with the bytes when the call returns.
-        let returned = unsafe { fi_inject(self.handle.raw(), bytes, length, peer) };
-        self.posted("fi_inject", returned)
+        let returned = unsafe {
+            match transfer {
+                Transfer::Send => fi_inject(ep, bytes, length, to),
+                Transfer::Tagged(tag) => fi_tinject(ep, bytes, length, to, tag),
+                Transfer::Write(_) => fi_inject_write(ep, bytes, length, to, at, key),
+                Transfer::WriteData(_, data) => {
+                    fi_inject_writedata(ep, bytes, length, data, to, at, key)
+                }
+            }
+        };
+        self.posted("injecting", slot, returned)
     }
 
-    /// As [`Endpoint::inject`], with a tag.
+    /// Posts a read of `length` bytes of the peer's memory, from `offset` on, into a slot. It
+    /// completes always.
     ///
     /// # Errors
-    /// As for [`Endpoint::inject`].
+    /// As for [`Endpoints::transmit`]; or completion is selective.
     #[inline]
-    pub fn inject_tagged(
-        &mut self,
-        message: &[u8],
-        peer: Option<Peer>,
-        tag: u64,
-    ) -> Result<Posted, Error> {
-        let peer = self.short(message, peer)?;
-        let (bytes, length) = (message.as_ptr().cast(), message.len());
-        // SAFETY: as for `inject`.
-        let returned = unsafe { fi_tinject(self.handle.raw(), bytes, length, peer, tag) };
-        self.posted("fi_tinject", returned)
+    pub fn read(&mut self, slot: usize, length: usize, offset: usize) -> Result<Posted, Error> {
+        self.signalled()?;
+        let (ep, to, remote) = self.way(slot)?;
+        let at = remote.at(offset, length)?;
+        let launched = self.slots.launch(slot, length, Load::Read)?;
+        let (bytes, context) = (launched.bytes, launched.context);
+        let desc = self.slots.description();
+        // SAFETY: as for `transmit`.
+        let returned = unsafe { fi_read(ep, bytes, length, desc, to, at, remote.key, context) };
+        self.posted("posting a read", slot, returned)
     }
 
-    /// Reads completions, at most [`crate::cq::BATCH`] and at most as many as `into` holds, and
-    /// drives operations on; how many it were.
+    /// Posts an atomic operation on the 8 bytes of the peer's memory at `offset`; its result will be
+    /// the first 8 bytes of the slot. It completes always.
+    ///
+    /// # Errors
+    /// As for [`Endpoints::read`]; or the slot is shorter than [`ATOMIC_BYTES`]. Whether the
+    /// provider has the operation tells [`Endpoints::has_atomic`].
+    #[inline]
+    pub fn atomic(&mut self, slot: usize, offset: usize, atomic: Atomic) -> Result<Posted, Error> {
+        self.signalled()?;
+        let (ep, to, remote) = self.way(slot)?;
+        let at = remote.at(offset, size_of::<u64>())?;
+        let launched = self.slots.launch(slot, ATOMIC_BYTES, Load::Atomic)?;
+        let (result, context) = (launched.bytes, launched.context);
+        let (desc, key) = (self.slots.description(), remote.key);
+        // SAFETY: as for `transmit`. The slot has room for three numbers, and begins at a multiple
+        // of their alignment. The comparison's descriptions are those of the same memory.
+        let returned = unsafe {
+            let operand = result.cast::<u64>().add(1);
+            match atomic {
+                Atomic::FetchAdd(number) => {
+                    operand.write(number);
+                    let operand = operand.cast_const().cast();
+                    let (kind, op) = (FI_UINT64, FI_SUM);
+                    fi_fetch_atomic(
+                        ep, operand, 1, desc, result, desc, to, at, key, kind, op, context,
+                    )
+                }
+                Atomic::CompareSwap(compare, swap) => {
+                    operand.write(swap);
+                    operand.add(1).write(compare);
+                    let compare = operand.add(1).cast_const().cast();
+                    let operand = operand.cast_const().cast();
+                    let (kind, op) = (FI_UINT64, FI_CSWAP);
+                    fi_compare_atomic(
+                        ep, operand, 1, desc, compare, desc, result, desc, to, at, key, kind, op,
+                        context,
+                    )
+                }
+            }
+        };
+        self.posted("posting an atomic operation", slot, returned)
+    }
+
+    /// Whether an endpoint has an atomic operation on numbers of 8 bytes; its numbers do not matter.
+    ///
+    /// # Errors
+    /// There is no such endpoint.
+    pub fn has_atomic(&self, endpoint: usize, atomic: Atomic) -> Result<bool, Error> {
+        let ep = self.endpoint(endpoint)?.handle.raw();
+        let mut count = 0;
+        // SAFETY: the endpoint is open; the count is the call's to store.
+        let returned = unsafe {
+            let count = &raw mut count;
+            match atomic {
+                Atomic::FetchAdd(_) => fi_fetch_atomicvalid(ep, FI_UINT64, FI_SUM, count),
+                Atomic::CompareSwap(..) => fi_compare_atomicvalid(ep, FI_UINT64, FI_CSWAP, count),
+            }
+        };
+        Ok(returned == 0 && count >= 1)
+    }
+
+    /// Reads completions, at most `most` and at most [`crate::BATCH`], hands each over, and drives
+    /// operations on.
     ///
     /// # Errors
     /// An operation failed: which, with the provider's words. Its slot is free again.
     #[inline]
-    pub fn poll(&mut self, into: &mut [Completion]) -> Result<usize, Error> {
-        self.parts.completions.poll(&mut self.parts.slots, into)
+    pub fn poll(&mut self, most: usize, each: impl FnMut(Completion)) -> Result<(), Error> {
+        self.completions.poll(&mut self.slots, most, each)
     }
 
-    /// Whether the peer of a connected endpoint has hung up. Completions do not tell: what was
-    /// received before is still to be read, and a receive may stay in flight for ever. But some
-    /// providers notice only while they are polled.
+    /// Sleeps until there may be something to poll, at most `patience`; returns at once where the
+    /// queue cannot be waited on.
     ///
     /// # Errors
-    /// The connection broke: the provider's reason.
+    /// The provider's reason.
+    pub fn wait(&mut self, patience: Duration) -> Result<(), Error> {
+        self.completions.wait(patience)
+    }
+
+    /// Whether a peer of connected endpoints has hung up. Completions do not tell: what was received
+    /// before is still to be read, and a receive may stay in flight for ever. But some providers
+    /// notice only while they are polled.
+    ///
+    /// # Errors
+    /// A connection broke: the provider's reason.
     pub fn peer_left(&mut self) -> Result<bool, Error> {
-        let Some(events) = &self.parts.events else {
+        let Some(events) = &self.events else {
             return Ok(false);
         };
         let event = events.next("the connection", 0)?;
@@ -384,62 +737,160 @@ impl Endpoint {
         Ok(self.left)
     }
 
-    /// Launches a slot, makes the call, and takes the slot back unless the provider took it.
+    /// The endpoint that a slot belongs to, what it calls its peer, and the peer's memory. A number
+    /// that the provider did not give could lead it anywhere.
     #[inline]
-    fn post(
-        &mut self,
-        what: &str,
-        slot: usize,
-        length: usize,
-        peer: Option<Option<Peer>>,
-        call: impl FnOnce(*mut FidEp, *mut c_void, *mut c_void, u64, *mut c_void) -> isize,
-    ) -> Result<Posted, Error> {
-        let peer = match peer {
-            None => FI_ADDR_UNSPEC,
-            Some(peer) => self.resolve(peer)?,
+    fn way(&self, slot: usize) -> Result<(*mut FidEp, u64, Remote), Error> {
+        let Some((endpoint, _)) = self.slots.place(slot) else {
+            return Err(self.no_slot(slot));
         };
-        let (buffer, context) = self.parts.slots.launch(slot, length)?;
-        let description = self.parts.slots.description();
-        let returned = call(self.handle.raw(), buffer, description, peer, context);
-        if returned != 0 {
-            self.parts.slots.recall(slot);
+        match self.endpoints.get(endpoint) {
+            Some(endpoint) if endpoint.joined => {
+                Ok((endpoint.handle.raw(), endpoint.peer, endpoint.remote))
+            }
+            _ => Err(self.no_peer(slot)),
         }
-        self.posted(what, returned)
     }
 
+    /// What the provider said to a call that a slot was launched for; it is taken back unless the
+    /// provider took it.
     #[inline]
-    fn posted(&self, what: &str, returned: isize) -> Result<Posted, Error> {
+    fn posted(&mut self, what: &str, slot: usize, returned: isize) -> Result<Posted, Error> {
         if returned == 0 {
-            Ok(Posted::Taken)
-        } else if returned == -(FI_EAGAIN as isize) {
-            Ok(Posted::Full)
-        } else {
-            Err(Error::of(self.library(), what, returned as i64))
+            return Ok(Posted::Taken);
         }
+        self.slots.recall(slot);
+        if returned == -(FI_EAGAIN as isize) {
+            return Ok(Posted::Full);
+        }
+        Err(self.refusal(what, slot, returned))
     }
 
-    /// Checks what the provider may take for granted of a message to inject.
-    #[inline]
-    fn short(&self, message: &[u8], peer: Option<Peer>) -> Result<u64, Error> {
-        if message.len() > self.inject_size {
-            return Err(Error::Refused(format!(
-                "{} bytes to inject: the provider takes at most {}",
-                message.len(),
-                self.inject_size
-            )));
-        }
-        self.resolve(peer)
+    #[cold]
+    fn refusal(&self, what: &str, slot: usize, returned: isize) -> Error {
+        let provider = self.domain.info().provider();
+        let what = format!("{what} in slot {slot} with provider {provider}");
+        Error::of(self.library(), what, returned as i64)
     }
 
-    /// What the provider calls a peer; a number that it did not give could lead it anywhere.
+    #[cold]
+    fn no_slot(&self, slot: usize) -> Error {
+        Error::Refused(format!("slot {slot}: there are {}", self.slots.count()))
+    }
+
+    #[cold]
+    fn no_peer(&self, slot: usize) -> Error {
+        Error::Refused(format!("the endpoint of slot {slot} has no peer yet"))
+    }
+
+    #[cold]
+    fn too_long(&self, length: usize) -> Error {
+        Error::Refused(format!(
+            "{length} bytes to inject: the provider takes at most {}",
+            self.inject_size
+        ))
+    }
+
+    /// Reads and atomic operations do not complete in the order of other operations.
     #[inline]
-    fn resolve(&self, peer: Option<Peer>) -> Result<u64, Error> {
-        let known = match (&self.parts.peers, peer) {
-            (Some(peers), Some(peer)) => peers.of(peer),
-            (None, None) => Some(FI_ADDR_UNSPEC),
-            _ => None,
-        };
-        known.ok_or_else(|| Error::Refused("not a peer of this endpoint".to_owned()))
+    fn signalled(&self) -> Result<(), Error> {
+        if self.selective {
+            return Err(Error::Refused(
+                "reads and atomic operations need completions that are not selective".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Endpoints {
+    fn drop(&mut self) {
+        if !self.domain.info().provider().ends_with(";ofi_rxm") {
+            return;
+        }
+        // Up to libfabric 1.17 at least, ofi_rxm closes a connection before it looks at what has come
+        // over it, and crashes when it finds something: nothing may be left by then. What is found
+        // here, errors included, nobody wants any more.
+        let start = Instant::now();
+        while start.elapsed() < LINGER {
+            let _ = self.poll(BATCH, |_| ());
+        }
+    }
+}
+
+/// Posts with the wish for a completion.
+///
+/// # Safety
+/// As for the calls: the endpoint is open, `bytes` and `context` stay in place and untouched until
+/// the operation has completed.
+#[allow(clippy::too_many_arguments, reason = "as libfabric's calls")]
+unsafe fn flagged_transmit(
+    ep: *mut FidEp,
+    bytes: *mut c_void,
+    length: usize,
+    mut desc: *mut c_void,
+    to: u64,
+    at: u64,
+    key: u64,
+    transfer: Transfer,
+    context: *mut c_void,
+) -> isize {
+    let piece = iovec {
+        iov_base: bytes,
+        iov_len: length,
+    };
+    let (msg_iov, desc) = (&raw const piece, &raw mut desc);
+    // SAFETY: the caller's promise; pieces and descriptions are one each, and live until the call
+    // returns.
+    unsafe {
+        match transfer {
+            Transfer::Send => {
+                let message = FiMsg {
+                    msg_iov,
+                    desc,
+                    iov_count: 1,
+                    addr: to,
+                    context,
+                    data: 0,
+                };
+                fi_sendmsg(ep, &raw const message, FI_COMPLETION)
+            }
+            Transfer::Tagged(tag) => {
+                let message = FiMsgTagged {
+                    msg_iov,
+                    desc,
+                    iov_count: 1,
+                    addr: to,
+                    tag,
+                    ignore: 0,
+                    context,
+                    data: 0,
+                };
+                fi_tsendmsg(ep, &raw const message, FI_COMPLETION)
+            }
+            Transfer::Write(_) | Transfer::WriteData(..) => {
+                let there = FiRmaIov {
+                    addr: at,
+                    len: length,
+                    key,
+                };
+                let (data, flag) = match transfer {
+                    Transfer::WriteData(_, data) => (data, FI_REMOTE_CQ_DATA),
+                    _ => (0, 0),
+                };
+                let message = FiMsgRma {
+                    msg_iov,
+                    desc,
+                    iov_count: 1,
+                    addr: to,
+                    rma_iov: &raw const there,
+                    rma_iov_count: 1,
+                    context,
+                    data,
+                };
+                fi_writemsg(ep, &raw const message, FI_COMPLETION | flag)
+            }
+        }
     }
 }
 
@@ -452,14 +903,15 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens at the address of an offer whose query was `local`; without a service, at a port
-    /// that the provider chooses.
+    /// Listens at the address of a domain's offer whose query was `local`; without a service, at a
+    /// port that the provider chooses.
     ///
     /// # Errors
     /// The offer is not for endpoints with connections; or the provider's reason.
-    pub fn open(info: &Info) -> Result<Self, Error> {
-        expect_type(info, FI_EP_MSG)?;
-        let fabric = Fabric::open(info)?;
+    pub fn open(domain: &Domain) -> Result<Self, Error> {
+        let info = domain.info();
+        expect_type(info, &[FI_EP_MSG])?;
+        let fabric = domain.fabric().clone();
         let events = EventQueue::open(&fabric)?;
         let what = format!("fi_passive_ep of provider {}", info.provider());
         // SAFETY: fabric and offer are open; the object that the call stores is new.
@@ -498,37 +950,6 @@ impl Listener {
         })
     }
 
-    /// Waits for a peer and accepts it, in a domain of its own. `prepare` posts receives before
-    /// the peer can send.
-    ///
-    /// # Errors
-    /// Nobody came in time; or the provider's reason.
-    pub fn accept(
-        &self,
-        shape: Shape,
-        patience: Duration,
-        prepare: impl FnOnce(&mut Endpoint) -> Result<(), Error>,
-    ) -> Result<Endpoint, Error> {
-        let request = self
-            .events
-            .wait(FI_CONNREQ, "waiting for a peer", patience)?;
-        let request = request.ok_or_else(|| {
-            Error::Refused("a request to connect came without an offer".to_owned())
-        })?;
-        // SAFETY: the offer is open.
-        let peer = unsafe { request.raw.as_ref() }.handle;
-        let ready = self.fabric.domain(request);
-        let ready = ready.and_then(|domain| Parts::for_connection(&domain, shape));
-        // From here on the peer belongs to the endpoint: it hears of it when that is closed.
-        let mut endpoint = Endpoint::of(ready.inspect_err(|_| self.reject(peer))?)?;
-        prepare(&mut endpoint)?;
-        // SAFETY: the endpoint is open and was made of the request.
-        let returned = unsafe { fi_accept(endpoint.handle.raw(), ptr::null(), 0) };
-        check(self.fabric.library, "fi_accept", returned)?;
-        endpoint.await_connection("accepting", patience)?;
-        Ok(endpoint)
-    }
-
     /// Tells a peer no, so that it does not wait. It came to this endpoint, and no endpoint was made
     /// for it yet.
     fn reject(&self, peer: *mut Fid) {
@@ -540,17 +961,18 @@ impl Listener {
     }
 }
 
-fn expect_type(info: &Info, wanted: u32) -> Result<(), Error> {
+fn expect_type(info: &Info, wanted: &[u32]) -> Result<(), Error> {
     let offered = info.endpoint().r#type;
-    if offered == wanted {
+    if wanted.contains(&offered) {
         return Ok(());
     }
     let word = |kind: u32| EP_TYPES.word(u64::from(kind));
+    let wanted: Vec<String> = wanted.iter().map(|kind| word(*kind)).collect();
     Err(Error::Refused(format!(
         "provider {} offers an endpoint of type {} here, not {}",
         info.provider(),
         word(offered),
-        word(wanted)
+        wanted.join(" or ")
     )))
 }
 

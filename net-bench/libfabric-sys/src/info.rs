@@ -1,10 +1,12 @@
 //! What providers offer, and asking for it.
 
+use crate::av::MAX_ADDRESS;
 use crate::error::{Error, check, text};
 use crate::library::Library;
 use crate::raw::constants::{
     CAPS, EP_TYPES, FI_BUFFERED_RECV, FI_CONTEXT, FI_CONTEXT2, FI_ENODATA, FI_ENOMEM,
-    FI_MR_ALLOCATED, FI_MR_LOCAL, FI_MR_PROV_KEY, FI_MR_VIRT_ADDR, FI_SOURCE, FI_THREAD_DOMAIN,
+    FI_MR_ALLOCATED, FI_MR_ENDPOINT, FI_MR_LOCAL, FI_MR_PROV_KEY, FI_MR_VIRT_ADDR, FI_RX_CQ_DATA,
+    FI_SOURCE, FI_THREAD_DOMAIN, PROGRESS,
 };
 use crate::raw::structures::{
     FiDomainAttr, FiEpAttr, FiFabricAttr, FiInfo, FiRxAttr, FiTxAttr, FidNic,
@@ -27,6 +29,18 @@ pub struct Query {
     pub service: Option<String>,
     /// Whether `node` and `service` are this host's.
     pub local: bool,
+    /// The domain's name, as `eth0` or `rxe0`; any if `None`.
+    pub domain: Option<String>,
+    /// The fabric's name, as `efa-direct`; any if `None`.
+    pub fabric: Option<String>,
+    /// Bytes that can be injected; 0 for what the provider has by default.
+    pub inject_size: usize,
+    /// Operations that an endpoint's queue of sends holds; 0 for what the provider has by default.
+    pub tx_size: usize,
+    /// Receives that an endpoint's queue of them holds; 0 for what the provider has by default.
+    pub rx_size: usize,
+    /// One of [`crate::raw::constants::PROGRESS`]; 0 for the provider's choice.
+    pub progress: u32,
     /// Whether offers count that the safe layer cannot use, because they demand more of their user
     /// than it does.
     pub everything: bool,
@@ -87,6 +101,8 @@ impl Query {
 
     fn hints(&self, library: &'static Library) -> Result<Info, Error> {
         let provider = c_text(self.provider.as_deref())?;
+        let domain = c_text(self.domain.as_deref())?;
+        let fabric = c_text(self.fabric.as_deref())?;
         // SAFETY: a null pointer asks for an empty structure.
         let hints = unsafe { Info::own(library, (library.dupinfo)(ptr::null())) };
         let hints = hints.ok_or_else(|| Error::of(library, "fi_dupinfo", -i64::from(FI_ENOMEM)))?;
@@ -96,11 +112,15 @@ impl Query {
         let (mode, mr_mode) = if self.everything {
             (!FI_BUFFERED_RECV, !0b11)
         } else {
-            let mr_mode = FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY;
-            (FI_CONTEXT | FI_CONTEXT2, mr_mode.cast_signed())
+            let mr_mode =
+                FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY | FI_MR_ENDPOINT;
+            (
+                FI_CONTEXT | FI_CONTEXT2 | FI_RX_CQ_DATA,
+                mr_mode.cast_signed(),
+            )
         };
         // SAFETY: `own` has checked that all parts are there, and nothing else refers to them. The
-        // name is copied with C's allocator, because the library frees it with that.
+        // names are copied with C's allocator, because the library frees them with that.
         unsafe {
             let info = &mut *hints.raw.as_ptr();
             info.caps = self.caps;
@@ -112,8 +132,19 @@ impl Query {
                 (*info.domain_attr).threading = FI_THREAD_DOMAIN;
             }
             (*info.domain_attr).mode = mode;
+            (*info.domain_attr).data_progress = self.progress;
+            (*info.domain_attr).control_progress = self.progress;
+            (*info.tx_attr).inject_size = self.inject_size;
+            (*info.tx_attr).size = self.tx_size;
+            (*info.rx_attr).size = self.rx_size;
             if let Some(provider) = provider {
                 (*info.fabric_attr).prov_name = libc::strdup(provider.as_ptr());
+            }
+            if let Some(domain) = domain {
+                (*info.domain_attr).name = libc::strdup(domain.as_ptr());
+            }
+            if let Some(fabric) = fabric {
+                (*info.fabric_attr).name = libc::strdup(fabric.as_ptr());
             }
         }
         Ok(hints)
@@ -131,10 +162,27 @@ impl Query {
         if self.caps != 0 {
             words += &format!(", capabilities {}", CAPS.words(self.caps).join(" "));
         }
-        for (name, value) in [("node", &self.node), ("service", &self.service)] {
+        for (name, value) in [
+            ("node", &self.node),
+            ("service", &self.service),
+            ("domain", &self.domain),
+            ("fabric", &self.fabric),
+        ] {
             if let Some(value) = value {
                 words += &format!(", {name} {value}");
             }
+        }
+        for (name, value) in [
+            ("bytes to inject", self.inject_size),
+            ("operations queued", self.tx_size),
+            ("receives queued", self.rx_size),
+        ] {
+            if value != 0 {
+                words += &format!(", {value} {name}");
+            }
+        }
+        if self.progress != 0 {
+            words += &format!(", progress {}", PROGRESS.word(u64::from(self.progress)));
         }
         if let Ok(value) = std::env::var("FI_PROVIDER") {
             words += &format!(", with FI_PROVIDER={value} set");
@@ -173,6 +221,35 @@ impl Info {
             && !parts.domain_attr.is_null()
             && !parts.fabric_attr.is_null();
         complete.then_some(info)
+    }
+
+    /// The same offer for an endpoint that will be connected to an address: some providers (`verbs`)
+    /// look for the way there when the endpoint is opened.
+    pub(crate) fn to(&self, address: &[u8; MAX_ADDRESS], length: usize) -> Result<Self, Error> {
+        let no_memory = || {
+            Error::of(
+                self.library,
+                "fi_dupinfo of an offer",
+                -i64::from(FI_ENOMEM),
+            )
+        };
+        // SAFETY: the offer is valid and owned by this value; the copy is new.
+        let copy = unsafe { Self::own(self.library, (self.library.dupinfo)(self.raw.as_ptr())) };
+        let copy = copy.ok_or_else(no_memory)?;
+        // SAFETY: the copy is owned by this function alone, and its address, if it has one, came from
+        // C's allocator. So does the new one, because the library frees it with that; it is as long
+        // as the longest address, so whatever form the provider expects it stays inside.
+        unsafe {
+            let room = NonNull::new(libc::malloc(MAX_ADDRESS)).ok_or_else(no_memory)?;
+            room.cast::<u8>()
+                .as_ptr()
+                .copy_from_nonoverlapping(address.as_ptr(), MAX_ADDRESS);
+            let parts = &mut *copy.raw.as_ptr();
+            libc::free(parts.dest_addr);
+            parts.dest_addr = room.as_ptr();
+            parts.dest_addrlen = length.min(MAX_ADDRESS);
+        }
+        Ok(copy)
     }
 
     fn parts(&self) -> &FiInfo {
@@ -261,6 +338,17 @@ impl Info {
         // SAFETY: the structure lives as long as this value, and so do its parts, which may be
         // null; names are text or null.
         Some(unsafe { Nic::of(nic.as_ref()) })
+    }
+
+    /// This side's address, if the provider tells. In the format of [`Info::address_format`].
+    #[must_use]
+    pub fn source(&self) -> Option<&[u8]> {
+        let parts = self.parts();
+        if parts.src_addr.is_null() {
+            return None;
+        }
+        // SAFETY: as for `destination`.
+        Some(unsafe { std::slice::from_raw_parts(parts.src_addr.cast(), parts.src_addrlen) })
     }
 
     /// The address to connect to, if the query named a peer. In the format of

@@ -4,6 +4,7 @@
 use anyhow::Context;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
@@ -24,10 +25,12 @@ pub struct Meeting {
     inbox: Receiver<Card>,
     ring: Box<dyn Fn() + Send>,
     patience: Duration,
+    address: IpAddr,
 }
 
 impl Meeting {
-    /// For a thread; `ring` is called when there is something in the outbox.
+    /// For a thread; `ring` is called when there is something in the outbox. This side's address is
+    /// that of the loopback interface until [`Meeting::at`] says another.
     pub fn new(
         thread: u32,
         outbox: Sender<Card>,
@@ -41,7 +44,20 @@ impl Meeting {
             inbox,
             ring,
             patience,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         }
+    }
+
+    /// The same, on a side whose data leave from this address.
+    #[must_use]
+    pub fn at(self, address: IpAddr) -> Self {
+        Self { address, ..self }
+    }
+
+    /// This side's address for the data: where devices that go by addresses of the network are found.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.address
     }
 
     /// How long a counterpart may take; connections have to stand within it as well.

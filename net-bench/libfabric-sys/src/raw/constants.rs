@@ -154,6 +154,7 @@ constants! {
         FI_ORDER_SAR = 1 << 6,
         FI_ORDER_SAW = 1 << 7,
         FI_ORDER_SAS = 1 << 8,
+        FI_ORDER_DATA = 1 << 16,
         FI_ORDER_RMA_RAR = 1 << 32,
         FI_ORDER_RMA_RAW = 1 << 33,
         FI_ORDER_RMA_WAR = 1 << 34,
@@ -162,6 +163,12 @@ constants! {
         FI_ORDER_ATOMIC_RAW = 1 << 37,
         FI_ORDER_ATOMIC_WAR = 1 << 38,
         FI_ORDER_ATOMIC_WAW = 1 << 39,
+    }
+    /// What `fi_tx_attr` and `fi_rx_attr` have for completions in the order of posts:
+    /// `fi_endpoint(3)`, completion ordering.
+    COMPLETION_ORDERS, "FI_ORDER_", u64 {
+        FI_ORDER_NONE = 0,
+        FI_ORDER_STRICT = 0x1ff,
     }
     /// Kinds of endpoints: `fi_endpoint(3)`.
     EP_TYPES, "FI_EP_", u32 {
