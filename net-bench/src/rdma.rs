@@ -6,3 +6,4 @@
 pub mod meeting;
 pub mod port;
 pub mod test;
+pub mod verbs;

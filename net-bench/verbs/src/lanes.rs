@@ -311,7 +311,9 @@ impl Lanes {
             length: 0,
             posted: false,
         });
-        let can_inline = !operation.fetches() && length <= inline.granted as usize;
+        // A device may grant more than it was asked for.
+        let granted = inline.granted.min(shape.inline);
+        let can_inline = granted > 0 && !operation.fetches() && length <= granted as usize;
         let mut opened = Self {
             numbers: Numbers::of(lanes.iter().map(|lane| lane.pair.number())),
             lanes,
@@ -334,7 +336,7 @@ impl Lanes {
             } else {
                 0
             },
-            inline: inline.granted,
+            inline: granted,
             signalled: 0,
             polls: 0,
             sends_first: false,
@@ -1057,7 +1059,7 @@ fn since(completed: u64, last: u32) -> (u64, u32) {
     (completed, count)
 }
 
-/// What a device granted.
+/// How many inline bytes a device was asked for, and granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Inline {
     /// What to ask for.
