@@ -533,6 +533,26 @@ fn without_a_device_it_is_unavailable() {
     }
 }
 
+/// Programs that are built with libibverbs start on hosts without.
+#[test]
+fn programs_do_not_need_the_libraries_to_start() {
+    let program = env!("CARGO_BIN_EXE_net-bench").into();
+    for file in [program, std::env::current_exe().unwrap()] {
+        let output = match Command::new("readelf").arg("-d").arg(&file).output() {
+            Ok(output) => output,
+            Err(error) => {
+                println!("SKIPPED what programs are linked to: readelf: {error}");
+                return;
+            }
+        };
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(told.contains("NEEDED"), "{file:?}: {told}");
+        for library in ["ibverbs", "rdmacm"] {
+            assert!(!told.contains(library), "{file:?}: {told}");
+        }
+    }
+}
+
 /// All of the above in a machine that has a device.
 #[test]
 fn ports_work_over_software_rdma() {

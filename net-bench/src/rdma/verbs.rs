@@ -82,11 +82,7 @@ pub fn open(
         length: usize::try_from(test.length_bytes).context("longer than memory")?,
         inline: inline(test, wanted.service, &site),
         shared_receives: wanted.shared_receives,
-        gather: match (test.measure, test.mode) {
-            (Measure::Latency, _) => 1,
-            (_, Mode::Compat) => test.post_list,
-            (_, Mode::Fast) => test.post_list.max(GATHERED),
-        },
+        gather: gathered(test).min(agreed.receives / 4),
         events: test.events,
         vector: thread,
     };
@@ -155,6 +151,15 @@ fn inline(test: &RdmaTest, service: Service, site: &Site) -> u32 {
         (None, Mode::Fast) if test.length_bytes > MOST_INLINE => 0,
         // As much as is needed: more makes requests longer.
         (None, Mode::Fast) => test.length_bytes as u32,
+    }
+}
+
+/// Receives to post with one call.
+fn gathered(test: &RdmaTest) -> u32 {
+    match (test.measure, test.mode) {
+        (Measure::Latency, _) => 1,
+        (_, Mode::Compat) => test.post_list,
+        (_, Mode::Fast) => test.post_list.max(GATHERED),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::device::Mtu;
 use crate::error::{Error, text};
 use crate::lanes::Lanes;
 use crate::library::Manager;
-use crate::pair::blank;
+use crate::pair::{RETRIES, RNR_RETRIES, blank};
 use crate::queue::readable;
 use libc::{c_int, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage};
 use rdma_sys::{
@@ -20,10 +20,6 @@ use std::net::SocketAddr;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-/// How often a packet, and a message whose receiver is not ready, are sent again: the most there
-/// is; the latter is for ever.
-const RETRIES: u8 = 7;
 
 /// As many reads and atomic operations at once as the device can.
 const MOST_READS: u8 = u8::MAX;
@@ -242,7 +238,7 @@ impl Id {
             initiator_depth: MOST_READS,
             flow_control: 1,
             retry_count: RETRIES,
-            rnr_retry_count: RETRIES,
+            rnr_retry_count: RNR_RETRIES,
             srq: u8::from(lanes.shape().shared_receives),
             qp_num: lanes.pair(lane).number(),
         }

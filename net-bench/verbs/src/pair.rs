@@ -18,11 +18,12 @@ pub(crate) const QKEY: u32 = 0x1111_1111;
 /// 4.096 µs × 2¹⁴ = 67 ms until a packet is sent again, as in perftest.
 const TIMEOUT: u8 = 14;
 
-/// How often a packet is sent again, the most there is, as in perftest.
-const RETRIES: u8 = 7;
+/// How often a packet is sent again. perftest has 7, the most there is; Linux's software RDMA takes 7
+/// for ever, and would never notice that a peer has died.
+pub(crate) const RETRIES: u8 = 6;
 
 /// How often a message is sent again whose receiver is not ready: for ever, as in perftest.
-const RNR_RETRIES: u8 = 7;
+pub(crate) const RNR_RETRIES: u8 = 7;
 
 /// A receiver that is not ready asks for 0.64 ms, as in perftest.
 const MIN_RNR_TIMER: u8 = 12;
@@ -264,6 +265,12 @@ impl QueuePair {
         }
         if mask & ibv_qp_attr_mask::IBV_QP_TIMEOUT.0 != 0 {
             attributes.timeout = TIMEOUT;
+        }
+        if mask & ibv_qp_attr_mask::IBV_QP_RETRY_CNT.0 != 0 {
+            attributes.retry_cnt = RETRIES;
+        }
+        if mask & ibv_qp_attr_mask::IBV_QP_RNR_RETRY.0 != 0 {
+            attributes.rnr_retry = RNR_RETRIES;
         }
         if mask & ibv_qp_attr_mask::IBV_QP_MIN_RNR_TIMER.0 != 0 {
             attributes.min_rnr_timer = MIN_RNR_TIMER;
