@@ -3,13 +3,15 @@
 //! software RDMA of `scripts/lab`.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use net_bench::rdma::meeting::Meeting;
+use net_bench::rdma::meeting::{Card, Meeting};
 use net_bench::rdma::port::{Completed, Completion, Facts, Port, Posted};
 use net_bench::rdma::test::{Device, Measure, Mode, Operation, RdmaTest, Service, Verbs};
 use net_bench::rdma::verbs::{self, VerbsPort};
 use net_bench::side::End;
 use reports::case::Availability;
 use reports::model::Unavailable;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -515,6 +517,131 @@ fn the_death_of_a_peer_is_an_error() {
         println!("{operation:?}: {told} after {:?}", begun.elapsed());
         assert!(told.contains("gone"), "{told}");
     }
+}
+
+/// What tells the tests on two machines the server's address.
+const FAR: &str = "VERBS_PORT_FAR";
+
+/// A meeting whose cards go over a connection, a line each.
+fn meeting_over(stream: &TcpStream) -> Meeting {
+    let (outbox, leaving) = channel::<Card>();
+    let (arriving, inbox) = channel();
+    let (mut writer, reader) = (stream.try_clone().unwrap(), stream.try_clone().unwrap());
+    thread::spawn(move || {
+        for card in leaving {
+            let line = serde_json::to_string(&card).unwrap() + "\n";
+            let _ = writer.write_all(line.as_bytes());
+        }
+    });
+    thread::spawn(move || {
+        for line in BufReader::new(reader).lines().map_while(Result::ok) {
+            let _ = arriving.send(serde_json::from_str(&line).unwrap());
+        }
+    });
+    Meeting::new(0, outbox, inbox, Box::new(|| ()), PATIENCE)
+}
+
+fn far_tests() -> Vec<RdmaTest> {
+    let mut tests: Vec<RdmaTest> = MATRIX[0].1.iter().map(|o| with(*o, |_, _| ())).collect();
+    let send = |change: fn(&mut RdmaTest, &mut Verbs)| with(Operation::Send, change);
+    tests.push(send(|_, verbs| verbs.service = Service::Ud));
+    tests.push(send(|_, verbs| verbs.gid_index = Some(0)));
+    tests.push(send(|_, verbs| verbs.rdma_cm = true));
+    tests.push(send(|_, verbs| {
+        (verbs.rdma_cm, verbs.gid_index) = (true, Some(0));
+    }));
+    tests.push(send(|test, _| {
+        (test.events, test.measure) = (true, Measure::Latency);
+    }));
+    tests
+}
+
+/// The other machine's part of [`ports_work_between_machines`].
+#[test]
+#[ignore = "a part of the test on two machines"]
+fn far_server() {
+    let Ok(address) = std::env::var(FAR) else {
+        return;
+    };
+    let listener = TcpListener::bind(address).unwrap();
+    for test in far_tests() {
+        let (stream, _) = listener.accept().unwrap();
+        let meeting = meeting_over(&stream);
+        let port = verbs::open(&test, End::Server, 0, &meeting).unwrap();
+        exchange(&test, port, &meeting, OPERATIONS).unwrap();
+    }
+    let (stream, _) = listener.accept().unwrap();
+    let meeting = meeting_over(&stream);
+    let _port = verbs::open(&test(), End::Server, 0, &meeting).unwrap();
+    let () = meeting.swap(&()).unwrap();
+    // Nothing is closed: that is left to the kernel, as when a process is killed.
+    std::process::exit(7);
+}
+
+/// This machine's part of [`ports_work_between_machines`].
+#[test]
+#[ignore = "a part of the test on two machines"]
+fn far_client() {
+    let Ok(address) = std::env::var(FAR) else {
+        return;
+    };
+    let connect = || {
+        let begun = Instant::now();
+        loop {
+            match TcpStream::connect(&address) {
+                Ok(stream) => return stream,
+                Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    };
+    for test in far_tests() {
+        let meeting = meeting_over(&connect());
+        let port = verbs::open(&test, End::Client, 0, &meeting).unwrap();
+        let facts = exchange(&test, port, &meeting, OPERATIONS).unwrap();
+        println!("{:?} {:?}: {:?}", test.device, test.operation, facts.used);
+    }
+    let meeting = meeting_over(&connect());
+    let mut port = verbs::open(&test(), End::Client, 0, &meeting).unwrap();
+    let () = meeting.swap(&()).unwrap();
+    let begun = Instant::now();
+    let error = loop {
+        assert!(begun.elapsed() < PATIENCE, "nobody noticed");
+        let mut completions = [Completion::NONE; 16];
+        let posted = port.post(1, 1, true);
+        if let Err(error) = posted.and(port.poll(&mut completions)) {
+            break error;
+        }
+    };
+    println!("{error:#} after {:?}", begun.elapsed());
+    assert!(format!("{error:#}").contains("gone"), "{error:#}");
+}
+
+/// Two machines: numbers, addresses and memory of another host, and the death of its process.
+#[test]
+fn ports_work_between_machines() {
+    let temporary = tempfile::tempdir().unwrap();
+    let program = std::env::current_exe().unwrap();
+    let script = format!(
+        "part() {{ echo env {FAR}=10.77.0.2:7471 {} --ignored --nocapture --exact \"$1\"; }}
+        lab-on 2 $(part far_server) & $(part far_client) && wait $!",
+        program.display()
+    );
+    let output = Command::new(LAB)
+        .args(["run", "--nodes", "2", "--timeout", "300", "--"])
+        .args(["bash", "-c", &script])
+        .env("TMPDIR", temporary.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(3) {
+        println!("SKIPPED ports over verbs in a lab of two: {}", said.trim());
+        return;
+    }
+    let told = String::from_utf8_lossy(&output.stdout);
+    // The code with which the server dies.
+    assert_eq!(output.status.code(), Some(7), "{told}\n{said}");
+    println!("{told}");
 }
 
 /// What does not need a device: its absence is told with what to do.
