@@ -13,13 +13,13 @@ use crate::error::Error;
 use crate::manager::Connections;
 use crate::memory::{Region, Table};
 use crate::pair::{AddressHandle, PairShape, Peer, QKEY, QueuePair, Route};
-use crate::queue::{Channel, CompletionQueue, SharedReceives};
+use crate::queue::{BATCH, Channel, CompletionQueue, SharedReceives};
 use crate::{Operation, Service};
 use inline::most_inline;
 use numbers::Numbers;
 use rdma_sys::{
-    ibv_access_flags, ibv_recv_wr, ibv_send_flags, ibv_send_wr, ibv_sge, ibv_wr_opcode, rdma_t,
-    ud_t,
+    ibv_access_flags, ibv_recv_wr, ibv_send_flags, ibv_send_wr, ibv_sge, ibv_wc, ibv_wr_opcode,
+    rdma_t, ud_t,
 };
 use std::ptr;
 use std::rc::Rc;
@@ -172,8 +172,10 @@ pub struct Lanes {
     signalled: u32,
     /// How often completions were read.
     polls: u32,
-    /// Whether sends are looked at first in the next poll, since receives left them no room.
-    sends_first: bool,
+    /// Whether the queue of receives is read first in the next poll.
+    arrivals_first: bool,
+    /// Room for what is read of a queue.
+    entries: Table<ibv_wc>,
     slots: Box<[Slot]>,
     receives: Table<Receive>,
     /// Receives to be posted, linked from the first to the last, all of one lane unless shared.
@@ -299,7 +301,8 @@ impl Lanes {
             inline: granted,
             signalled: 0,
             polls: 0,
-            sends_first: false,
+            arrivals_first: true,
+            entries: table(BATCH)?,
             slots: slots.collect(),
             receives: table(all_receives)?,
             gathered: 0,

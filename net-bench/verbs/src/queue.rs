@@ -5,7 +5,6 @@ use crate::error::{Error, check};
 use rdma_sys::{ibv_comp_channel, ibv_cq, ibv_poll_cq, ibv_req_notify_cq, ibv_srq, ibv_wc};
 use rdma_sys::{ibv_srq_attr, ibv_srq_init_attr};
 use std::cell::Cell;
-use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::time::Duration;
@@ -150,16 +149,16 @@ impl CompletionQueue {
         u32::try_from(unsafe { (*self.raw()).cqe }).unwrap_or(0)
     }
 
-    /// Reads what is there, at most `most`; how many it were. So many of the entries are filled in.
+    /// Reads what is there, at most `most` and at most [`BATCH`]; how many it were. So many of the
+    /// entries are filled in.
+    ///
+    /// # Safety
+    /// There is room for [`BATCH`] entries, which nobody else uses meanwhile.
     #[inline]
-    pub(crate) fn read(
-        &self,
-        entries: &mut [MaybeUninit<ibv_wc>; BATCH],
-        most: usize,
-    ) -> Result<usize, Error> {
+    pub(crate) unsafe fn read(&self, entries: *mut ibv_wc, most: usize) -> Result<usize, Error> {
         let most = most.min(BATCH) as i32;
-        // SAFETY: the queue is open, and there is room for so many.
-        let read = unsafe { ibv_poll_cq(self.raw(), most, entries.as_mut_ptr().cast()) };
+        // SAFETY: the queue is open; for the room the caller vouches.
+        let read = unsafe { ibv_poll_cq(self.raw(), most, entries) };
         usize::try_from(read).map_err(|_| Error::returned("ibv_poll_cq", read))
     }
 

@@ -4,7 +4,7 @@
 
 use super::{Completed, Completion, GRH, Lanes, Posted, STRIDE};
 use crate::error::{Error, meaning, text};
-use crate::queue::BATCH;
+use crate::queue::{BATCH, CompletionQueue};
 use crate::{Operation, Service};
 use rdma_sys::{
     ibv_post_recv, ibv_post_send, ibv_post_srq_recv, ibv_qp, ibv_send_flags, ibv_send_wr, ibv_wc,
@@ -253,41 +253,40 @@ impl Lanes {
         Ok(())
     }
 
-    /// Reads completions, as many as there is room for and at most [`BATCH`] of each kind.
+    /// Reads completions, as many as there is room for and at most [`BATCH`], of one kind: who waits
+    /// for one does not pay for a look at the other. The kinds take turns where both come.
     ///
     /// # Errors
     /// An operation failed: which, and why.
     #[inline]
     pub fn poll<E: From<Completion>>(&mut self, into: &mut [E]) -> Result<usize, Error> {
         self.flush()?;
-        let mut count = 0;
-        let sends_first = std::mem::take(&mut self.sends_first);
-        if sends_first {
-            count = self.poll_sends(into)?;
-        }
-        if self.arrivals.is_some() {
-            count += self.poll_arrivals(&mut into[count..])?;
-            self.sends_first = count == into.len() && self.signalled > 0;
-        }
         self.polls = self.polls.wrapping_add(1);
         // An operation that is not signalled completes nevertheless when it fails.
         let may_have_failed = self.polls.is_multiple_of(FAILURES_SOUGHT_EVERY);
-        if !sends_first && (self.signalled > 0 || may_have_failed) {
-            count += self.poll_sends(&mut into[count..])?;
+        let expects_sends = self.signalled > 0 || may_have_failed;
+        if expects_sends && !self.arrivals_first {
+            let count = self.poll_sends(into)?;
+            if count > 0 {
+                self.arrivals_first = true;
+                return Ok(count);
+            }
         }
-        Ok(count)
+        let count = self.poll_arrivals(into)?;
+        if count > 0 || !(expects_sends && self.arrivals_first) {
+            self.arrivals_first = false;
+            return Ok(count);
+        }
+        self.poll_sends(into)
     }
 
     #[inline]
     fn poll_sends<E: From<Completion>>(&mut self, into: &mut [E]) -> Result<usize, Error> {
-        if into.is_empty() {
-            return Ok(0);
-        }
-        let mut entries = [const { MaybeUninit::<ibv_wc>::uninit() }; BATCH];
-        let read = self.sends.read(&mut entries, into.len())?;
-        for (entry, place) in entries[..read].iter().zip(&mut *into) {
+        // SAFETY: the table has so much room, and only polls use it.
+        let read = unsafe { self.sends.read(self.entries.at(0), into.len()) }?;
+        for (index, place) in into[..read].iter_mut().enumerate() {
             // SAFETY: so many of them were filled in.
-            let entry = unsafe { entry.assume_init_ref() };
+            let entry = unsafe { &*self.entries.at(index) };
             if entry.status != ibv_wc_status::IBV_WC_SUCCESS {
                 return Err(self.failure(entry, true));
             }
@@ -306,18 +305,18 @@ impl Lanes {
 
     #[inline]
     fn poll_arrivals<E: From<Completion>>(&mut self, into: &mut [E]) -> Result<usize, Error> {
-        let (Some(arrivals), false) = (&self.arrivals, into.is_empty()) else {
+        let Some(arrivals) = &self.arrivals else {
             return Ok(0);
         };
-        let mut entries = [const { MaybeUninit::<ibv_wc>::uninit() }; BATCH];
-        let read = arrivals.read(&mut entries, into.len())?;
+        // SAFETY: the table has so much room, and only polls use it.
+        let read = unsafe { arrivals.read(self.entries.at(0), into.len()) }?;
         let header = match self.shape.service {
             Service::Ud => GRH as u32,
             Service::Rc | Service::Uc => 0,
         };
-        for (entry, place) in entries[..read].iter().zip(&mut *into) {
+        for (index, place) in into[..read].iter_mut().enumerate() {
             // SAFETY: so many of them were filled in.
-            let entry = unsafe { entry.assume_init_ref() };
+            let entry = unsafe { &*self.entries.at(index) };
             if entry.status != ibv_wc_status::IBV_WC_SUCCESS {
                 return Err(self.failure(entry, false));
             }
@@ -347,19 +346,10 @@ impl Lanes {
     fn failure(&self, entry: &ibv_wc, of_sends: bool) -> Error {
         let flushed = ibv_wc_status::IBV_WC_WR_FLUSH_ERR;
         if entry.status == flushed {
-            let queues = [(Some(&self.sends), true), (self.arrivals.as_ref(), false)];
-            for (queue, of_sends) in queues {
-                let mut entries = [const { MaybeUninit::<ibv_wc>::uninit() }; BATCH];
-                while let Some(Ok(read @ 1..)) = queue.map(|queue| queue.read(&mut entries, BATCH))
-                {
-                    for entry in &entries[..read] {
-                        // SAFETY: so many of them were filled in.
-                        let entry = unsafe { entry.assume_init_ref() };
-                        let fine = ibv_wc_status::IBV_WC_SUCCESS;
-                        if entry.status != fine && entry.status != flushed {
-                            return self.completion_error(entry, of_sends);
-                        }
-                    }
+            let arrivals = self.arrivals.as_ref().map(|queue| (queue, false));
+            for (queue, of_sends) in [Some((&self.sends, true)), arrivals].into_iter().flatten() {
+                if let Some(cause) = cause(queue) {
+                    return self.completion_error(&cause, of_sends);
                 }
             }
         }
@@ -515,6 +505,27 @@ impl Lanes {
             // the rule, bytes change under the reference, as they do in C.
             Some(start) => unsafe { std::slice::from_raw_parts_mut(start, self.shape.length) },
             None => &mut [],
+        }
+    }
+}
+
+/// The first completion in a queue that failed of itself. All before it are read, too.
+fn cause(queue: &CompletionQueue) -> Option<ibv_wc> {
+    let mut entries = [const { MaybeUninit::<ibv_wc>::uninit() }; BATCH];
+    loop {
+        // SAFETY: there is so much room.
+        let read = unsafe { queue.read(entries.as_mut_ptr().cast(), BATCH) };
+        let read = read.ok().filter(|read| *read > 0)?;
+        for entry in &entries[..read] {
+            // SAFETY: so many of them were filled in, with plain numbers.
+            let entry = unsafe { entry.assume_init_read() };
+            let (fine, flushed) = (
+                ibv_wc_status::IBV_WC_SUCCESS,
+                ibv_wc_status::IBV_WC_WR_FLUSH_ERR,
+            );
+            if entry.status != fine && entry.status != flushed {
+                return Some(entry);
+            }
         }
     }
 }
