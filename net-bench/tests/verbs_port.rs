@@ -14,10 +14,15 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::mpsc::channel;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 const LAB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/lab");
+
+/// One lab at a time: a machine that is emulated beside others may stand still for longer than a
+/// packet is sent again, and its peer takes it for dead.
+static LAB_TURN: Mutex<()> = Mutex::new(());
 
 /// How long one thread waits for the other; emulated machines are slow.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -620,6 +625,7 @@ fn far_client() {
 /// Two machines: numbers, addresses and memory of another host, and the death of its process.
 #[test]
 fn ports_work_between_machines() {
+    let _turn = LAB_TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let temporary = tempfile::tempdir().unwrap();
     let program = std::env::current_exe().unwrap();
     let script = format!(
@@ -683,6 +689,7 @@ fn programs_do_not_need_the_libraries_to_start() {
 /// All of the above in a machine that has a device.
 #[test]
 fn ports_work_over_software_rdma() {
+    let _turn = LAB_TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let temporary = tempfile::tempdir().unwrap();
     let output = Command::new(LAB)
         .args(["run", "--timeout", "500", "--"])
