@@ -8,3 +8,4 @@ pub mod meeting;
 pub mod port;
 pub mod proof;
 pub mod test;
+pub mod verbs;
