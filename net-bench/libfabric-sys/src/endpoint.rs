@@ -21,6 +21,7 @@ use crate::raw::constants::{
     FI_REMOTE_CQ_DATA, FI_SELECTIVE_COMPLETION, FI_SEND, FI_SHUTDOWN, FI_SUM, FI_UINT64,
 };
 use crate::raw::structures::{FiMsg, FiMsgRma, FiMsgTagged, FiRmaIov, Fid, FidEp, FidPep};
+use crate::signals;
 use libc::{c_int, c_void, iovec};
 use std::ptr;
 use std::time::{Duration, Instant};
@@ -259,8 +260,10 @@ impl Endpoints {
             let returned = unsafe { fi_bind(handle.fid(), fid, flags) };
             check(library, format!("fi_ep_bind of the {name}"), returned)?;
         }
+        let kept = signals::keep();
         // SAFETY: the endpoint is open; the command takes no argument.
         let returned = unsafe { fi_control(handle.fid(), FI_ENABLE, ptr::null_mut()) };
+        drop(kept);
         let what = format!("fi_enable of provider {provider}");
         check(library, what, returned).map_err(|error| {
             let remedy = match provider.as_str() {

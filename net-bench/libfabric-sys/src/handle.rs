@@ -4,6 +4,7 @@ use crate::error::{Error, check};
 use crate::library::Library;
 use crate::raw::calls::fi_close;
 use crate::raw::structures::Fid;
+use crate::signals;
 use libc::c_int;
 use std::ptr::{self, NonNull};
 
@@ -27,6 +28,7 @@ impl<T> Handle<T> {
     ) -> Result<Self, Error> {
         let mut object = ptr::null_mut();
         let what = what.into();
+        let _kept = signals::keep();
         check(library, what.as_str(), call(&raw mut object))?;
         NonNull::new(object)
             .map(Self)

@@ -11,6 +11,7 @@ use crate::raw::constants::{
 use crate::raw::structures::{
     FiDomainAttr, FiEpAttr, FiFabricAttr, FiInfo, FiRxAttr, FiTxAttr, FidNic,
 };
+use crate::signals;
 use std::ffi::CString;
 use std::ptr::{self, NonNull};
 
@@ -59,6 +60,7 @@ impl Query {
         let flags = if self.local { FI_SOURCE } else { 0 };
         let pointer = |text: &Option<CString>| text.as_ref().map_or(ptr::null(), |t| t.as_ptr());
         let mut list = ptr::null_mut();
+        let kept = signals::keep();
         // SAFETY: names are text or null; the hints came from the library; the list is the call's.
         let returned = unsafe {
             (library.getinfo)(
@@ -70,6 +72,7 @@ impl Query {
                 &raw mut list,
             )
         };
+        drop(kept);
         check(library, self.words(), returned).map_err(|error| {
             let nothing = error.is(FI_ENODATA);
             error.and(if nothing {

@@ -63,6 +63,7 @@ mod info;
 mod library;
 mod mr;
 pub mod raw;
+mod signals;
 
 pub use av::MAX_ADDRESS;
 pub use cq::{BATCH, Completion};

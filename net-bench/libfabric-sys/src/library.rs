@@ -7,6 +7,7 @@
 use crate::error::text;
 use crate::raw::constants::FI_SUCCESS;
 use crate::raw::structures::{FiFabricAttr, FiInfo, FidFabric};
+use crate::signals;
 use libc::{c_char, c_int, c_void};
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -119,6 +120,7 @@ impl Library {
 }
 
 fn open() -> Result<Library, Missing> {
+    let _kept = signals::keep();
     let mut told = Vec::new();
     for place in PLACES {
         let name = CString::new(place).expect("the places hold no zero byte");
