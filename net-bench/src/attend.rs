@@ -2,11 +2,12 @@
 //! that merely falls silent after a while, and none of it costs the measuring threads a timer.
 
 use crate::control::Channel;
-use crate::transport::connections::Connections;
 use crate::workload::Vitals;
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -18,10 +19,52 @@ const LOOK_AROUND_MS: u16 = 100;
 /// How long datagrams may still be on their way after their sender has ended.
 const STRAGGLING: Duration = Duration::from_millis(200);
 
+/// What carries the data of a test.
+pub trait Line {
+    /// Ends everything at once, so that whoever waits wakes up with an error or an end.
+    fn cut(&self);
+
+    /// Ends what the peer cannot end.
+    fn hang_up(&self);
+
+    /// Where it leads, for messages.
+    fn peer(&self) -> String;
+}
+
+/// Wakes the watcher, who then looks around.
+#[derive(Debug)]
+pub struct Rope(UnixStream);
+
+impl Rope {
+    /// Another end of the same rope.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn again(&self) -> anyhow::Result<Self> {
+        let rope = self.0.try_clone();
+        Ok(Self(rope.context("cannot duplicate a socket")?))
+    }
+
+    /// Wakes the watcher.
+    pub fn pull(&self) {
+        // A full socket has woken it already.
+        let _ = (&self.0).write(&[1]);
+    }
+}
+
+/// The worker's end of the rope: with it go all others.
+struct End(Rope);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let _ = (self.0.0).shutdown(Shutdown::Both);
+    }
+}
+
 /// The connections of a test and how they fare.
 pub struct Patient<'a> {
     /// The connections; they are cut when the test is given up, which wakes whoever waits.
-    pub connections: &'a Connections,
+    pub connections: &'a dyn Line,
     /// How many bytes they have carried.
     pub vitals: &'a Vitals,
     /// Whether they cannot say themselves that they end: datagrams, and connections to come.
@@ -76,7 +119,7 @@ impl Patient<'_> {
 pub enum Turn {
     /// There is something to read on the channel, or its end.
     Readable,
-    /// Nothing happened for a while.
+    /// Nothing happened for a while, or somebody pulled the rope.
     Quiet,
 }
 
@@ -89,27 +132,31 @@ pub enum Watch {
     Over,
 }
 
-/// Runs `work` on a thread of its own and `watch` on this one whenever the channel moves, and
-/// gives the test up when its flows do not.
+/// Runs `work` on a thread of its own and `watch` on this one whenever the channel moves or `work`
+/// pulls the rope, and gives the test up when its flows do not move.
 ///
 /// # Errors
 /// The flows stalled, or what the kernel says of waiting.
 pub fn attend<T: Send>(
     channel: &mut Channel,
     patient: &Patient<'_>,
-    work: impl FnOnce() -> T + Send,
+    work: impl FnOnce(&Rope) -> T + Send,
     mut watch: impl FnMut(&mut Channel, Turn) -> Watch,
 ) -> anyhow::Result<T> {
     let (bell, rope) = UnixStream::pair().context("cannot make a socket pair")?;
+    for end in [&bell, &rope] {
+        let unblocked = end.set_nonblocking(true);
+        unblocked.context("cannot unblock a socket")?;
+    }
     let mut pulse = Pulse {
         bytes: 0,
         since: Instant::now(),
     };
     thread::scope(|scope| {
         let worker = scope.spawn(move || {
-            // Its closing wakes the watcher, whether the work returns or panics.
-            let _rope = rope;
-            work()
+            // Its end wakes the watcher, whether the work returns or panics.
+            let end = End(Rope(rope));
+            work(&end.0)
         });
         let mut state = Watch::On;
         let mut stalled = None;
@@ -136,7 +183,7 @@ pub fn attend<T: Send>(
 }
 
 /// Waits a while for the worker's end or for the channel; says whether it is the worker's end.
-fn wait(bell: &UnixStream, channel: &Channel, state: Watch) -> anyhow::Result<(bool, Turn)> {
+fn wait(mut bell: &UnixStream, channel: &Channel, state: Watch) -> anyhow::Result<(bool, Turn)> {
     let mut watched = [
         PollFd::new(bell.as_fd(), PollFlags::POLLIN),
         PollFd::new(channel.as_fd(), PollFlags::POLLIN),
@@ -146,7 +193,9 @@ fn wait(bell: &UnixStream, channel: &Channel, state: Watch) -> anyhow::Result<(b
         Ok(_) | Err(Errno::EINTR) => {}
         Err(error) => return Err(error).context("cannot watch over the test"),
     }
-    let [over, readable] = watched.map(|fd| fd.any() == Some(true));
+    let [rung, readable] = watched.map(|fd| fd.any() == Some(true));
+    // Its end is the worker's; anything else on it is a pull of the rope.
+    let over = rung && matches!(bell.read(&mut [0; 64]), Ok(0));
     let turn = if readable {
         Turn::Readable
     } else {

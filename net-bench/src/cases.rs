@@ -6,10 +6,12 @@ use crate::control::message::{Leg, Role};
 use crate::metrics;
 use crate::observe::landing;
 use crate::observe::report::report;
+use crate::rdma::{fabric, verbs};
 use crate::side;
 use crate::spec::{
-    CrrArgs, IncastArgs, NullArgs, PpsArgs, Spec, StreamArgs, TcpRrArgs, UdpRrArgs, UdpStreamArgs,
-    UnderLoadArgs, UnixRrArgs,
+    CrrArgs, FabricAtomicArgs, FabricPingpongArgs, FabricRmaArgs, FabricStreamArgs, IncastArgs,
+    NullArgs, PpsArgs, Spec, StreamArgs, TcpRrArgs, UdpRrArgs, UdpStreamArgs, UnderLoadArgs,
+    UnixRrArgs, VerbsAtomicArgs, VerbsReadArgs, VerbsSendArgs, VerbsWriteArgs,
 };
 use crate::test::{Shape, Test};
 use crate::transport::null::NullFlow;
@@ -221,7 +223,136 @@ pub const CASES: &[Row] = &[
         options: IncastArgs::augment_args,
         spec: |matches| IncastArgs::from_arg_matches(matches)?.spec(),
     },
+    Row {
+        entry: Entry {
+            name: "verbs_send",
+            summary: "Messages over RDMA verbs: latency, bandwidth, message rate",
+            definition: "--measure latency: a message there and one back on one queue pair after the \
+                other; half_round_trip_ns is half of that time, from answer to answer, as \
+                perftest's ib_send_lat. --measure bandwidth: a sliding window of --depth messages on \
+                each queue pair; bandwidth_bytes_per_s is what the receiver got in its own window, \
+                and with --mode compat what the sender's completions say, from the first post to the \
+                last completion, which is perftest's ib_send_bw (its \"MB/sec\" is 2^20 bytes). \
+                --measure rate is the same for short messages. With --mode compat every message of \
+                a latency test is signalled and its completion awaited, and the columns named \
+                perftest follow its arithmetic: the two largest samples are dropped, and deviations \
+                cut to whole microseconds. With --mode fast few are signalled, what fits goes \
+                inline, and a receive is posted while the answer is on its way. Messages carry \
+                their number, which the receiver checks; --verify compares every byte. A run whose \
+                device counters do not account for its bytes is invalid.",
+            probe: verbs::probe,
+            run: run_rdma,
+        },
+        options: VerbsSendArgs::augment_args,
+        spec: |matches| VerbsSendArgs::from_arg_matches(matches)?.spec(),
+    },
+    Row {
+        entry: Entry {
+            name: "verbs_write",
+            summary: "Writes into the other side's memory over RDMA verbs",
+            definition: "verbs_send with RDMA writes. In a latency test each side watches the last \
+                byte of its own memory and answers with a write, as perftest's ib_write_lat; with \
+                --operation write_data the write brings immediate data, which completes a receive. \
+                In a bandwidth test the writer's completions are counted, as ib_write_bw does, and \
+                the other side looks at its memory at the end.",
+            probe: verbs::probe,
+            run: run_rdma,
+        },
+        options: VerbsWriteArgs::augment_args,
+        spec: |matches| VerbsWriteArgs::from_arg_matches(matches)?.spec(),
+    },
+    Row {
+        entry: Entry {
+            name: "verbs_read",
+            summary: "Reads of the other side's memory over RDMA verbs",
+            definition: "One RDMA read after the other: latency_ns runs from completion to \
+                completion, whole and not halved, as perftest's ib_read_lat; with --measure \
+                bandwidth a window of them, as ib_read_bw. What is read is compared with what the \
+                other side's memory holds.",
+            probe: verbs::probe,
+            run: run_rdma,
+        },
+        options: VerbsReadArgs::augment_args,
+        spec: |matches| VerbsReadArgs::from_arg_matches(matches)?.spec(),
+    },
+    Row {
+        entry: Entry {
+            name: "verbs_atomic",
+            summary: "Atomic operations on the other side's memory over RDMA verbs",
+            definition: "Fetch-and-add or compare-and-swap on 8 bytes of the other side's memory, a \
+                counter for each queue pair: latency_ns from completion to completion, as \
+                perftest's ib_atomic_lat, or operations_per_s of a window, as ib_atomic_bw. What \
+                each returns, and what the counters hold at the end, is checked.",
+            probe: verbs::probe,
+            run: run_rdma,
+        },
+        options: VerbsAtomicArgs::augment_args,
+        spec: |matches| VerbsAtomicArgs::from_arg_matches(matches)?.spec(),
+    },
+    Row {
+        entry: Entry {
+            name: "fabric_pingpong",
+            summary: "Messages there and back over libfabric: half round trip",
+            definition: "verbs_send's latency test over any provider of libfabric (-p tcp, \
+                \"tcp;ofi_rxm\", shm, verbs, efa): fi_pingpong and fabtests' fi_rdm_pingpong, which \
+                print the mean of half a round trip; --tagged is fi_rdm_tagged_pingpong. Messages \
+                up to the provider's inject size are injected, as fabtests does. With --operations \
+                and no --omit the first 0.05 s are a warm-up, in which providers connect; fabtests \
+                leaves out 10 iterations, fi_pingpong none of its 10, and the bandwidth of that counts \
+                both directions.",
+            probe: fabric::probe,
+            run: run_rdma,
+        },
+        options: |command| fabric_options(FabricPingpongArgs::augment_args(command)),
+        spec: |matches| FabricPingpongArgs::from_arg_matches(matches)?.spec(),
+    },
+    Row {
+        entry: Entry {
+            name: "fabric_stream",
+            summary: "Messages over libfabric as fast as they go: bandwidth, message rate",
+            definition: "A sliding window of --depth messages on each endpoint; \
+                bandwidth_bytes_per_s is what the receiver got in its own window. fabtests' \
+                fi_rdm_bw (fi_msg_bw) stops for completions and an answer after every window of 64 \
+                messages, which this case does not; with --mode compat it is the sender's time to \
+                its last completion that counts.",
+            probe: fabric::probe,
+            run: run_rdma,
+        },
+        options: |command| fabric_options(FabricStreamArgs::augment_args(command)),
+        spec: |matches| FabricStreamArgs::from_arg_matches(matches)?.spec(),
+    },
+    Row {
+        entry: Entry {
+            name: "fabric_rma",
+            summary: "Writes and reads of the other side's memory over libfabric",
+            definition: "verbs_write and verbs_read over any provider that has remote memory access: \
+                fabtests' fi_rma_pingpong and fi_rma_bw with -o write, writedata or read. Latency of \
+                writes is half_round_trip_ns, of reads latency_ns.",
+            probe: fabric::probe,
+            run: run_rdma,
+        },
+        options: |command| fabric_options(FabricRmaArgs::augment_args(command)),
+        spec: |matches| FabricRmaArgs::from_arg_matches(matches)?.spec(),
+    },
+    Row {
+        entry: Entry {
+            name: "fabric_atomic",
+            summary: "Atomic operations on the other side's memory over libfabric",
+            definition: "verbs_atomic over any provider that has atomic operations, be it in its \
+                device or in software; no packaged peer times them so (fabtests' fi_rdm_atomic \
+                times whole sets).",
+            probe: fabric::probe,
+            run: run_rdma,
+        },
+        options: |command| fabric_options(FabricAtomicArgs::augment_args(command)),
+        spec: |matches| FabricAtomicArgs::from_arg_matches(matches)?.spec(),
+    },
 ];
+
+/// As `fabric_info` and libfabric's own tools have it, -p is the provider.
+fn fabric_options(command: Command) -> Command {
+    command.mut_arg("port", |port| port.short(None))
+}
 
 fn probe_tcp() -> Availability {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)) {
@@ -245,7 +376,7 @@ fn run_null(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement>
     let Shape::RequestResponse {
         request_bytes,
         response_bytes,
-    } = spec.test.shape
+    } = spec.sockets()?.shape
     else {
         anyhow::bail!("the null case takes requests and responses");
     };
@@ -253,9 +384,9 @@ fn run_null(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement>
         request: request_bytes as usize,
         response: response_bytes as usize,
     };
-    let count = spec.test.flows as usize;
+    let count = spec.sockets()?.flows as usize;
     let shared = Shared::new(&Vitals::new(count), 0, count);
-    let plan = side::plan(&spec.test, Role::Request, count);
+    let plan = side::plan(spec.sockets()?, Role::Request, count);
     let totals = measure::run(&plan, observer, |thread| {
         let flow = NullFlow::default();
         Ok(Box::new(Requester::new(
@@ -270,16 +401,16 @@ fn run_null(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement>
 
 fn run_rr(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
     let finished = run_test(spec, observer)?;
-    let measurement = metrics::request_response(&spec.test, &finished, "round_trip_ns")?;
+    let measurement = metrics::request_response(spec.sockets()?, &finished, "round_trip_ns")?;
     Ok(with_observations(measurement, &finished))
 }
 
 fn run_stream(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
-    let Shape::Stream { direction, .. } = spec.test.shape else {
+    let Shape::Stream { direction, .. } = spec.sockets()?.shape else {
         anyhow::bail!("the stream case takes a stream");
     };
     let finished = run_test(spec, observer)?;
-    let measurement = metrics::stream(&spec.test, &finished, direction)?;
+    let measurement = metrics::stream(spec.sockets()?, &finished, direction)?;
     Ok(with_observations(measurement, &finished))
 }
 
@@ -294,7 +425,7 @@ fn with_observations(mut measurement: Measurement, finished: &Finished) -> Measu
 
 fn run_crr(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
     let finished = run_test(spec, observer)?;
-    let measurement = metrics::request_response(&spec.test, &finished, "transaction_ns")?;
+    let measurement = metrics::request_response(spec.sockets()?, &finished, "transaction_ns")?;
     Ok(with_observations(measurement, &finished))
 }
 
@@ -305,19 +436,29 @@ fn run_incast(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measuremen
 
 /// The probe alone, then the probe beside the streams.
 fn run_under_load(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
-    let Shape::UnderLoad { direction, .. } = spec.test.shape else {
+    let Shape::UnderLoad { direction, .. } = spec.sockets()?.shape else {
         anyhow::bail!("the case takes a probe and streams");
     };
-    let parts = spec.test.parts();
+    let parts = spec.sockets()?.parts();
     let [probe, load] = parts.as_slice() else {
         anyhow::bail!("a probe and its load are {} tests", parts.len());
     };
-    let finished = run_with_server(spec, &[probe.clone(), spec.test.clone()], observer)?;
+    let finished = run_with_server(spec, &[probe.clone(), spec.sockets()?.clone()], observer)?;
     let [idle, loaded] = finished.as_slice() else {
         anyhow::bail!("two tests gave {} results", finished.len());
     };
     let measurement = metrics::under_load((probe, load), idle, loaded, direction)?;
     Ok(with_observations(measurement, loaded))
+}
+
+fn run_rdma(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
+    let test = spec.rdma()?;
+    let place = spec.place.as_ref().context("the case needs a server")?;
+    let finished = client::run_rdma(test, place, observer)?;
+    if let Some(host) = &finished.host {
+        spec.server_host.get_or_init(|| host.clone());
+    }
+    metrics::rdma(test, &finished)
 }
 
 /// A stream whose result is its rate of packets.
@@ -330,7 +471,7 @@ fn run_pps(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> 
 }
 
 fn run_test(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Finished> {
-    let mut finished = run_with_server(spec, slice::from_ref(&spec.test), observer)?;
+    let mut finished = run_with_server(spec, slice::from_ref(spec.sockets()?), observer)?;
     finished.pop().context("the test gave no result")
 }
 

@@ -1,8 +1,11 @@
 //! The client: it finds a server, or brings its own, agrees on a test, and does its own part.
 
-use crate::attend::{Patient, Turn, Watch, attend};
+use crate::attend::{Line, Patient, Rope, Turn, Watch, attend};
+use crate::companion::Companion;
 use crate::control::message::{Leg, Ready, Reply, Request, Role};
 use crate::control::{Channel, HANDSHAKE_TIMEOUT, Key, MESSAGE_TIMEOUT};
+use crate::rdma::conduct;
+use crate::rdma::test::RdmaTest;
 use crate::server::{self, Limits, Server};
 use crate::side::{self, End, Part};
 use crate::test::{Test, Transport};
@@ -30,6 +33,11 @@ const REASON_TIMEOUT: Duration = Duration::from_secs(1);
 pub enum Place {
     /// In this process, on a port of loopback that nobody knows.
     InProcess {
+        /// Which loopback.
+        family: Family,
+    },
+    /// In a process of its own beside this one, started for the test and ended with it.
+    OwnProcess {
         /// Which loopback.
         family: Family,
     },
@@ -98,6 +106,10 @@ pub fn run(
 ) -> anyhow::Result<Vec<Finished>> {
     match place {
         Place::InProcess { family } => in_process(tests, family.loopback(), observer),
+        Place::OwnProcess { family } => {
+            let companion = Companion::start(family.loopback())?;
+            converse(tests, companion.connect()?, &companion.key, observer)
+        }
         Place::Remote {
             host,
             port,
@@ -106,6 +118,40 @@ pub fn run(
         } => {
             let stream = connect(host, *port, *family)?;
             converse(tests, stream, key, observer).with_context(|| format!("server {host}:{port}"))
+        }
+    }
+}
+
+/// Runs a test over an RDMA device with the server at `place`.
+///
+/// # Errors
+/// What went wrong, where, and what to do about it.
+pub fn run_rdma(
+    test: &RdmaTest,
+    place: &Place,
+    observer: &dyn Observer,
+) -> anyhow::Result<conduct::Finished> {
+    match place {
+        Place::InProcess { family } | Place::OwnProcess { family } => {
+            let companion = Companion::start(family.loopback())?;
+            let mut channel = Channel::connect(companion.connect()?, &companion.key)?;
+            let finished = conduct::as_client(&mut channel, test, observer)?;
+            // It is this machine's, which the report knows already.
+            Ok(conduct::Finished {
+                host: None,
+                ..finished
+            })
+        }
+        Place::Remote {
+            host,
+            port,
+            family,
+            key,
+        } => {
+            let stream = connect(host, *port, *family)?;
+            let mut channel = Channel::connect(stream, key)?;
+            conduct::as_client(&mut channel, test, observer)
+                .with_context(|| format!("server {host}:{port}"))
         }
     }
 }
@@ -266,7 +312,7 @@ fn measure(
     let mut told_end = !patient.ends_by_word;
     let mut reply = None;
     let mut lost = None;
-    let work = || side::run(test, End::Client, connections, seats, &vitals, observer);
+    let work = |_: &Rope| side::run(test, End::Client, connections, seats, &vitals, observer);
     let parts = attend(channel, &patient, work, |channel, turn| {
         if turn == Turn::Quiet {
             if stop_requested() && !asked_to_stop {
@@ -314,7 +360,7 @@ fn measure(
     Ok((parts, reply))
 }
 
-fn unexpected(reply: Reply) -> anyhow::Error {
+pub(crate) fn unexpected(reply: Reply) -> anyhow::Error {
     let text = match reply {
         Reply::Unavailable { reason } => {
             return Unavailable(format!("on the server's side: {reason}")).into();
@@ -325,6 +371,9 @@ fn unexpected(reply: Reply) -> anyhow::Error {
         Reply::Go => "the server started before its time or a second time".to_owned(),
         Reply::Stop => "the server was told to end".to_owned(),
         Reply::Ended | Reply::Done(_) => "the server ended before the test began".to_owned(),
+        Reply::Joined(_) | Reply::Word(_) => {
+            "the server speaks of a test over an RDMA device where none was due".to_owned()
+        }
     };
     anyhow::anyhow!(text)
 }

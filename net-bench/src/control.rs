@@ -17,7 +17,7 @@ mod key;
 pub mod message;
 mod wire;
 
-pub use key::Key;
+pub use key::{KEY_VARIABLE, Key};
 
 use frame::{Sealer, TAG_BYTES};
 use serde::Serialize;

@@ -5,7 +5,9 @@
 //! authenticated [`control`] channel. Then both do their [`side`] of it: one [`workload`] per
 //! thread, driven by the harness of the `reports` crate over flows of a [`transport`], while
 //! [`observe`] notes what was behind the numbers. The client puts the two sides' results together as
-//! [`metrics`]. [`place`] puts threads and listeners where the queues of the network card are.
+//! [`metrics`]. Tests over RDMA devices take the same way through [`rdma`], with a server in a process
+//! of its own ([`companion`]) where none is named. [`place`] puts threads and listeners where the
+//! queues of the network card are.
 //!
 //! It is a library so that tests can reach every part that reads what a stranger sent.
 #![forbid(unsafe_code)]
@@ -13,6 +15,7 @@
 pub mod attend;
 pub mod cases;
 pub mod client;
+pub mod companion;
 pub mod control;
 pub mod metrics;
 pub mod observe;

@@ -81,7 +81,8 @@ fn measure(row: &Row, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         });
     }
     let spec = (row.spec)(matches)?;
-    let seed = match spec.test.request_arrival() {
+    let arrival = spec.sockets().ok().and_then(|test| test.request_arrival());
+    let seed = match arrival {
         Some(arrival) => Fact::Known(arrival.seed),
         None => Fact::unavailable("nothing in the run depends on a seed"),
     };

@@ -1,7 +1,9 @@
 //! From what the two sides measured to the numbers of the report.
 
+mod rdma;
 mod stream;
 
+pub use rdma::rdma;
 pub use stream::stream;
 
 use crate::client::Finished;

@@ -1,10 +1,12 @@
 //! The server: it takes part in the tests of clients that hold its key, several at once, and
 //! outlives every one of them.
 
-use crate::attend::{Patient, Turn, Watch, attend};
+use crate::attend::{Line, Patient, Rope, Turn, Watch, attend};
 use crate::control::message::{Ready, Reply, Request};
 use crate::control::{Channel, ControlError, Key, MESSAGE_TIMEOUT};
 use crate::observe::queues::Steering;
+use crate::rdma::conduct;
+use crate::rdma::test::RdmaTest;
 use crate::side::{self, End};
 use crate::test::{Test, Transport};
 use crate::transport::connections::Connections;
@@ -69,17 +71,7 @@ impl Limits {
     /// # Errors
     /// The limit, and what to ask for instead.
     fn check(&self, test: &Test) -> anyhow::Result<()> {
-        // What ends after a number of operations is cut off when its time is over.
-        let timed = test.operations.is_none();
-        let seconds = test.omit_s + if timed { test.duration_s } else { 0.0 };
-        if let Some(most) = self.seconds
-            && seconds > most
-        {
-            anyhow::bail!(
-                "this server takes tests of at most {most} s (--max-time); --time and --omit \
-                 together are {seconds} s"
-            );
-        }
+        self.check_seconds(test.operations, test.omit_s, test.duration_s)?;
         let Some(most) = self.bytes_per_s else {
             return Ok(());
         };
@@ -96,6 +88,42 @@ impl Limits {
                 None => "nothing holds this one to it".to_owned(),
             }
         );
+        Ok(())
+    }
+}
+
+impl Limits {
+    fn check_seconds(
+        &self,
+        operations: Option<u64>,
+        omit_s: f64,
+        duration_s: f64,
+    ) -> anyhow::Result<()> {
+        // What ends after a number of operations is cut off when its time is over.
+        let seconds = omit_s + operations.map_or(duration_s, |_| 0.0);
+        if let Some(most) = self.seconds
+            && seconds > most
+        {
+            anyhow::bail!(
+                "this server takes tests of at most {most} s (--max-time); --time and --omit \
+                 together are {seconds} s"
+            );
+        }
+        Ok(())
+    }
+
+    /// The same for a test over an RDMA device, which nothing holds to a rate.
+    ///
+    /// # Errors
+    /// The limit, and what to ask for instead.
+    fn check_rdma(&self, test: &RdmaTest) -> anyhow::Result<()> {
+        self.check_seconds(test.operations, test.omit_s, test.duration_s)?;
+        if let Some(most) = self.bytes_per_s {
+            anyhow::bail!(
+                "this server takes tests of at most {most} bytes per second (--max-rate), to which \
+                 an RDMA device cannot be held"
+            );
+        }
         Ok(())
     }
 }
@@ -224,8 +252,7 @@ impl Server {
     }
 
     /// Memory for a test's buffers on this side, if there is as much.
-    fn grant(&self, test: &Test) -> anyhow::Result<Grant<'_>> {
-        let bytes = test.memory_bytes();
+    fn grant(&self, bytes: u64) -> anyhow::Result<Grant<'_>> {
         let before = self.granted_bytes.fetch_add(bytes, Ordering::Relaxed);
         let grant = Grant {
             granted: &self.granted_bytes,
@@ -329,9 +356,18 @@ impl Server {
                         Err(error) => break Err(error),
                     }
                 }
+                Ok(Request::Rdma(test)) => {
+                    busy.store(true, Ordering::Relaxed);
+                    let result = self.serve_rdma(&mut channel, &test);
+                    busy.store(false, Ordering::Relaxed);
+                    match result {
+                        Ok(()) => served.push(test.summary()),
+                        Err(error) => break Err(error),
+                    }
+                }
                 // What was said while the test ended on its own.
-                Ok(Request::Stop | Request::Ended) if !served.is_empty() => {}
-                Ok(Request::Stop | Request::Ended) => {
+                Ok(Request::Stop | Request::Ended | Request::Word(_)) if !served.is_empty() => {}
+                Ok(Request::Stop | Request::Ended | Request::Word(_)) => {
                     break Err(anyhow::anyhow!("there is no test to stop"));
                 }
                 Err(ControlError::Closed) if !served.is_empty() => break Ok(served),
@@ -345,6 +381,28 @@ impl Server {
     /// One test and its result.
     fn serve_test(&self, channel: &mut Channel, test: &Test) -> anyhow::Result<()> {
         let result = self.take_part(channel, test);
+        Self::conclude(channel, result)
+    }
+
+    /// One test over an RDMA device and its result.
+    fn serve_rdma(&self, channel: &mut Channel, test: &RdmaTest) -> anyhow::Result<()> {
+        let result = (|| {
+            test.check()
+                .map_err(|fault| anyhow::anyhow!("refused: {fault}"))?;
+            self.options.limits.check_rdma(test)?;
+            let _grant = self.grant(test.memory_bytes())?;
+            channel.send(&Reply::Joined(Box::new(self.options.host.clone())))?;
+            let leg = conduct::as_server(channel, test, &|| conduct::Allowed {
+                ending: self.ending.load(Ordering::Relaxed),
+                most_s: self.options.limits.seconds.map(|most| most + OVERTIME_S),
+            })?;
+            Ok(Reply::Done(vec![leg]))
+        })();
+        Self::conclude(channel, result)
+    }
+
+    /// Tells the client how its test ended.
+    fn conclude(channel: &mut Channel, result: anyhow::Result<Reply>) -> anyhow::Result<()> {
         let sent = match &result {
             Ok(reply) => channel.send(reply),
             // The client may be the reason for the error, and gone.
@@ -385,7 +443,7 @@ impl Server {
         test.check()
             .map_err(|fault| anyhow::anyhow!("refused: {fault}"))?;
         self.options.limits.check(test)?;
-        let _grant = self.grant(test)?;
+        let _grant = self.grant(test.memory_bytes())?;
         let steering = self.steering(channel, test)?;
         let parts = test.parts();
         let (control, apart) = (channel.local()?.ip(), self.options.data_ip);
@@ -429,7 +487,7 @@ impl Server {
         let begun = Instant::now();
         let mut told_stop = false;
         let mut told_end = !patient.ends_by_word;
-        let work = || side::run(test, End::Server, connections, seats, &vitals, &Silent);
+        let work = |_: &Rope| side::run(test, End::Server, connections, seats, &vitals, &Silent);
         let parts = attend(channel, &patient, work, |channel, turn| {
             if turn == Turn::Quiet {
                 if self.ending.load(Ordering::Relaxed) && !told_stop {
@@ -462,7 +520,7 @@ impl Server {
                     vitals.peer_ended();
                     return Watch::On;
                 }
-                Ok(Request::Test(_)) => {
+                Ok(Request::Test(_) | Request::Rdma(_) | Request::Word(_)) => {
                     lost = Some(anyhow::anyhow!("the client asked for a test within a test"));
                 }
                 Err(error) => lost = Some(error.into()),

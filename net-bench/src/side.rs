@@ -3,6 +3,7 @@
 
 mod work;
 
+use crate::attend::Line;
 use crate::control::message::{Leg, Role};
 use crate::observe::verdict::NEAR_RATE;
 use crate::observe::{Observed, Pace, Watch};
@@ -397,7 +398,7 @@ impl Stage<'_> {
 
 /// A sender that was asked to stop, and a receiver that saw it stop, end in good order; the harness
 /// does not know that it was before their time.
-fn flag_request_to_stop(validity: &mut Validity, shared: &Shared) {
+pub(crate) fn flag_request_to_stop(validity: &mut Validity, shared: &Shared) {
     if shared.stopped() && !is_interrupted(validity) {
         let evidence = "a side was told to stop and ended the measured window before its time";
         validity.flag(Severity::Invalid, INTERRUPTED, evidence);
@@ -496,6 +497,7 @@ impl Part {
             datagrams: self.datagrams,
             schedule: self.schedule,
             zerocopy: self.zerocopy,
+            way: None,
         }
     }
 }

@@ -2,10 +2,15 @@
 
 mod options;
 mod params;
+mod rdma;
 mod requests;
 mod streams;
 
 pub use options::DEFAULT_PORT;
+pub use rdma::{
+    FabricAtomicArgs, FabricPingpongArgs, FabricRmaArgs, FabricStreamArgs, VerbsAtomicArgs,
+    VerbsReadArgs, VerbsSendArgs, VerbsWriteArgs,
+};
 pub use requests::{
     CrrArgs, IncastArgs, NullArgs, TcpRrArgs, UdpRrArgs, UnderLoadArgs, UnixRrArgs,
 };
@@ -13,6 +18,7 @@ pub use streams::{PpsArgs, StreamArgs, UdpStreamArgs};
 
 use crate::client::Place;
 use crate::place::Placement;
+use crate::rdma::test::RdmaTest;
 use crate::test::{Arrival, Engine, MAX_THREADS, Receive, Shape, SocketOptions, Test, Transport};
 use options::LoadArgs;
 use reports::host::Host;
@@ -26,7 +32,7 @@ const DEFAULT_OMIT_S: f64 = 1.0;
 #[derive(Debug)]
 pub struct Spec {
     /// What both sides do.
-    pub test: Test,
+    pub test: Tested,
     /// Where the server is; `None` for the case that needs none.
     pub place: Option<Place>,
     /// Where the report goes.
@@ -35,6 +41,39 @@ pub struct Spec {
     pub show_intervals: bool,
     /// The server's machine, once the case has met it.
     pub server_host: OnceLock<Host>,
+}
+
+/// What both sides of a case do.
+#[derive(Debug)]
+pub enum Tested {
+    /// Flows of sockets.
+    Sockets(Test),
+    /// Operations of an RDMA device.
+    Rdma(RdmaTest),
+}
+
+impl Spec {
+    /// The test of a case over sockets.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn sockets(&self) -> anyhow::Result<&Test> {
+        match &self.test {
+            Tested::Sockets(test) => Ok(test),
+            Tested::Rdma(test) => anyhow::bail!("{} is no case of sockets", test.name()),
+        }
+    }
+
+    /// The test of a case over an RDMA device.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn rdma(&self) -> anyhow::Result<&RdmaTest> {
+        match &self.test {
+            Tested::Rdma(test) => Ok(test),
+            Tested::Sockets(test) => anyhow::bail!("{} is no case of a device", test.name()),
+        }
+    }
 }
 
 /// What is moved and how, before it is known how much.
@@ -96,7 +135,7 @@ impl Kind {
         };
         test.check().map_err(Usage)?;
         Ok(Spec {
-            test,
+            test: Tested::Sockets(test),
             place,
             output,
             show_intervals: load.interval.is_some(),

@@ -5,7 +5,7 @@
 //! server has no flags of its own for any of it. Because a stranger may have written it, the server
 //! checks whatever it is sent with the same [`Test::check`] that checks a command line.
 
-mod check;
+pub(crate) mod check;
 
 use crate::place::Placement;
 use crate::workload::udp_stream::{BATCH, timed};

@@ -43,6 +43,7 @@ struct Padded(AtomicU64);
 pub struct Vitals {
     flow_bytes: Vec<Padded>,
     stop: AtomicBool,
+    cut: AtomicBool,
     ended: AtomicBool,
     peer_ended: OnceLock<Instant>,
 }
@@ -54,6 +55,7 @@ impl Vitals {
         Arc::new(Self {
             flow_bytes: (0..connections).map(|_| Padded::default()).collect(),
             stop: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             peer_ended: OnceLock::new(),
         })
@@ -91,6 +93,11 @@ impl Vitals {
     /// Asks whoever starts traffic to stop.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells whoever polls without end that the test was given up.
+    pub fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
     }
 }
 
@@ -196,5 +203,17 @@ impl Shared {
     #[must_use]
     pub fn stopped(&self) -> bool {
         self.vitals.stop.load(Ordering::Relaxed)
+    }
+
+    /// Tells this side's other threads that the test was given up.
+    pub fn cut(&self) {
+        self.vitals.cut();
+    }
+
+    /// Whether the test was given up.
+    #[inline]
+    #[must_use]
+    pub fn was_cut(&self) -> bool {
+        self.vitals.cut.load(Ordering::Relaxed)
     }
 }

@@ -11,6 +11,9 @@ use net_bench::observe::Observed;
 use net_bench::place::Placement;
 use net_bench::place::pin::Pin;
 use net_bench::place::ports::Queues;
+use net_bench::rdma::conduct::Word;
+use net_bench::rdma::meeting::Card;
+use net_bench::rdma::test::{Device, EndpointType, Fabric, Measure, Mode, Operation, RdmaTest};
 use net_bench::test::{
     Arrival, Direction, Engine, Process, Receive, Shape, SocketOptions, Test, Transport,
 };
@@ -80,6 +83,41 @@ fn test() -> Test {
     }
 }
 
+fn rdma_test() -> RdmaTest {
+    RdmaTest {
+        device: Device::Fabric(Fabric {
+            provider: Some("tcp;ofi_rxm".to_owned()),
+            domain: Some("eth0".to_owned()),
+            server_domain: None,
+            endpoint: Some(EndpointType::Rdm),
+            progress: None,
+            register: true,
+        }),
+        operation: Operation::WriteData,
+        measure: Measure::Bandwidth,
+        mode: Mode::Compat,
+        length_bytes: 4096,
+        lanes: 4,
+        threads: 2,
+        bidirectional: true,
+        depth: 64,
+        receives: 63,
+        post_list: 2,
+        moderation: 8,
+        poll_batch: 16,
+        inline_bytes: Some(64),
+        events: true,
+        verify: true,
+        spoil: Some(5),
+        placement: test().placement,
+        duration_s: 1.5,
+        operations: None,
+        omit_s: 0.25,
+        interval_s: 1.0,
+        timeout_s: 10.0,
+    }
+}
+
 /// What a side observes: every kind of value is in it, known and unavailable.
 fn observed() -> Observed {
     let text = r#"{
@@ -122,6 +160,7 @@ fn replies() -> Vec<Reply> {
         datagrams: Some(Datagrams::default()),
         schedule: Some(Schedule::default()),
         zerocopy: Some(ZeroCopy::default()),
+        way: None,
     };
     let ready = Ready {
         data: vec![DataAddress::Port {
@@ -139,6 +178,11 @@ fn replies() -> Vec<Reply> {
     };
     vec![
         Reply::Go,
+        Reply::Word(Word::Posted(vec![3, 4])),
+        Reply::Word(Word::Card(Card {
+            thread: 1,
+            text: "{}".to_owned(),
+        })),
         Reply::Ended,
         Reply::Stop,
         Reply::Ready(Box::new(ready)),
@@ -164,6 +208,18 @@ fn messages_survive_mutation() {
             assert!((0.0..=86_400.0).contains(&test.omit_s));
             let name = test.socket.congestion.unwrap_or_default();
             assert!(name.len() < 16 && !name.contains(['/', '.', '\0']));
+        }
+    }
+    let request = serde_json::to_vec(&Request::Rdma(Box::new(rdma_test()))).unwrap();
+    for _ in 0..4000 {
+        let mut bytes = request.clone();
+        mutate(&mut random, &mut bytes);
+        if let Ok(Request::Rdma(test)) = serde_json::from_slice(&bytes)
+            && test.check().is_ok()
+        {
+            assert!(test.lanes <= 1024 && test.threads <= 128 && test.depth <= 8192);
+            assert!(test.memory_bytes() <= 1 << 30 && test.lanes % test.threads == 0);
+            assert!((0.0..=86_400.0).contains(&test.omit_s));
         }
     }
     for reply in replies() {

@@ -16,7 +16,7 @@ mod thread;
 mod watch;
 
 pub use clock::{Clock, Ticks};
-pub use harness::{Totals, run, run_where_made};
+pub use harness::{NeighbourFailed, Totals, run, run_where_made};
 pub use latencies::Latencies;
 pub use metrics::{decode_histogram, histogram_record, latency_metrics, percentile, rate_metrics};
 pub use recorder::{MAX_LATENCY_NS, Recorder, new_histogram};

@@ -19,7 +19,7 @@ use sha2::Sha256;
 pub const NAME: [u8; 8] = *b"netbench";
 
 /// The version of the control protocol, handshake and messages together.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 const PREFIX_BYTES: usize = 12;
 const NONCE_BYTES: usize = 32;

@@ -58,6 +58,14 @@ impl Key {
         Ok(Self(bytes))
     }
 
+    /// The key that is written so, as [`KEY_VARIABLE`] has it.
+    ///
+    /// # Errors
+    /// [`Usage`]: it is none.
+    pub fn of_text(text: &str) -> anyhow::Result<Self> {
+        Self::checked(text.as_bytes(), "the text of a key")
+    }
+
     /// Whether this is the key of those who share none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -4,11 +4,16 @@
 //! answers [`Reply::Ready`] with the addresses and the token of the data connections, then
 //! [`Reply::Stand`] when those of a part stand, [`Reply::Go`] when all do, and at the end
 //! [`Reply::Done`] with what it measured. Either may ask the other to stop in between. Over UDP
-//! each side says when it starts no more traffic ([`Request::Ended`], [`Reply::Ended`]). At any time
+//! each side says when it starts no more traffic ([`Request::Ended`], [`Reply::Ended`]). A test over
+//! an RDMA device begins with [`Request::Rdma`] and [`Reply::Joined`], and while it runs both sides say
+//! [`Word`]s. At any time
 //! the server may send [`Reply::Failed`] or [`Reply::Unavailable`], which is its last word.
 
 use crate::observe::Observed;
 use crate::observe::queues::Steering;
+use crate::rdma::conduct::Word;
+use crate::rdma::side::Way;
+use crate::rdma::test::RdmaTest;
 use crate::test::Test;
 use crate::transport::rendezvous::{DataAddress, Token};
 use crate::workload::outlet::ZeroCopy;
@@ -29,6 +34,10 @@ pub enum Request {
     Stop,
     /// The client starts no more traffic; of transports that cannot say it themselves.
     Ended,
+    /// Take part in this test over an RDMA device.
+    Rdma(Box<RdmaTest>),
+    /// What is said while such a test runs.
+    Word(Word),
 }
 
 /// What a server may say.
@@ -45,6 +54,11 @@ pub enum Reply {
     Stop,
     /// The server starts no more traffic; of transports that cannot say it themselves.
     Ended,
+    /// The server takes part in a test over an RDMA device; what its machine is like, where that is
+    /// not the client's own.
+    Joined(Box<Option<Host>>),
+    /// What is said while such a test runs.
+    Word(Word),
     /// The server's part is over.
     Done(Vec<Leg>),
     /// The server's machine does not offer what the test asks for.
@@ -136,6 +150,9 @@ pub struct Leg {
     pub schedule: Option<Schedule>,
     /// What became of its sends without a copy; of the engine that has such.
     pub zerocopy: Option<ZeroCopy>,
+    /// What an RDMA device did; of tests over one.
+    #[serde(default)]
+    pub way: Option<Box<Way>>,
 }
 
 /// More operations or bytes than any machine moves in a day; sums of them do not overflow.
@@ -157,6 +174,7 @@ impl Leg {
             .chain(self.datagrams.iter().flat_map(Datagrams::counts))
             .chain(self.schedule.iter().flat_map(Schedule::counts))
             .chain(self.zerocopy.iter().flat_map(ZeroCopy::counts))
+            .chain(self.way.iter().flat_map(|way| way.counts()))
             .chain(self.observed.iter().flat_map(|observed| {
                 let ring = observed.ring.as_ref();
                 ring.map(RingUse::counts).into_iter().flatten()
@@ -201,6 +219,7 @@ mod tests {
             datagrams: None,
             schedule: None,
             zerocopy: None,
+            way: None,
         };
         assert_eq!(leg.check(), Ok(()));
         type Spoil = fn(&mut Leg);

@@ -2,7 +2,7 @@
 //! their credits are used up, so a short run measures the burst, a long one a mixture; the two are
 //! told apart.
 
-use reports::model::Interval;
+use reports::model::{Flag, Interval, Severity};
 use serde::Serialize;
 
 /// Fewer slices than these are not divided.
@@ -26,6 +26,24 @@ pub struct Opening {
     /// Whether the opening was a burst: every slice of it faster than every steady one, and by a
     /// fifth on the whole.
     pub burst: bool,
+}
+
+/// The flag of a window that began with a burst.
+#[must_use]
+pub fn flag(intervals: &[Interval]) -> Option<Flag> {
+    let seen = compare(intervals).ok().filter(|seen| seen.burst)?;
+    let evidence = format!(
+        "until {:.1} s it ran at {:.2} times the rate of the time from {:.1} s on: credits for a \
+         burst may have run out, and the whole is neither; measure longer with a longer --omit",
+        seen.opening_end_s,
+        seen.opening_per_s / seen.steady_per_s,
+        seen.steady_start_s
+    );
+    Some(Flag {
+        code: "opening_burst".to_owned(),
+        severity: Severity::Info,
+        evidence,
+    })
 }
 
 /// Compares the first quarter of the slices with the last half.

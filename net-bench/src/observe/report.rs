@@ -6,9 +6,10 @@ use super::verdict::{self, Verdict};
 use super::{CoreUse, Observed, opening};
 use crate::control::message::{Leg, Role};
 use reports::model::{
-    Aggregation, Counter, Direction as Better, Fact, Measurement, Metric, OBSERVED, Severity, Unit,
+    Aggregation, Counter, Direction as Better, Fact, Measurement, Metric, OBSERVED, Unit,
 };
 use serde_json::{Map, Value, json};
+use std::slice;
 
 const GIB: f64 = (1_u64 << 30) as f64;
 
@@ -38,6 +39,45 @@ pub fn report(measurement: &mut Measurement, ours: &[Leg], theirs: &[Leg], remot
     let mut observed = Map::new();
     words(&pairs, remote, &mut observed);
     details(&pairs, measurement, &mut observed);
+    measurement
+        .facts
+        .insert(OBSERVED.to_owned(), Value::Object(observed));
+}
+
+/// The same for a test over an RDMA device, whose bytes no socket saw. `words` stand on the terminal
+/// before all others.
+pub fn report_device(
+    measurement: &mut Measurement,
+    (ours, theirs): (&Leg, &Leg),
+    remote: bool,
+    words: Vec<(String, String)>,
+) {
+    let mut observed: Map<String, Value> = words
+        .into_iter()
+        .map(|(name, text)| (name, text.into()))
+        .collect();
+    let (ours, theirs) = (slice::from_ref(ours), slice::from_ref(theirs));
+    for pair in pairs(ours, theirs) {
+        observed.insert("cpu".to_owned(), cpu(&pair, remote).into());
+        if let Some(pinned) = pinned(&pair) {
+            observed.insert("pinned".to_owned(), pinned.into());
+        }
+        for (name, leg) in [("client", &ours[0]), ("server", &theirs[0])] {
+            let seen = leg.observed.as_deref();
+            let details = json!({
+                "way": leg.way,
+                "threads": seen.map(|seen| &seen.threads),
+                "thread_cpus": seen.map(|seen| &seen.thread_cpus),
+                "cores": seen.map(|seen| &seen.cores),
+            });
+            observed.insert(name.to_owned(), details);
+        }
+    }
+    if let Some(flag) = opening::flag(&measurement.intervals) {
+        measurement
+            .validity
+            .flag(flag.severity, &flag.code, flag.evidence);
+    }
     measurement
         .facts
         .insert(OBSERVED.to_owned(), Value::Object(observed));
@@ -355,21 +395,12 @@ fn details(pairs: &[Pair<'_>], measurement: &mut Measurement, observed: &mut Map
             observed.insert(format!("{}{}", pair.prefix, pair.names[index]), side);
         }
     }
-    let opening = opening::compare(&measurement.intervals);
-    if let Ok(seen) = &opening
-        && seen.burst
-    {
-        let evidence = format!(
-            "until {:.1} s it ran at {:.2} times the rate of the time from {:.1} s on: credits for a \
-             burst may have run out, and the whole is neither; measure longer with a longer --omit",
-            seen.opening_end_s,
-            seen.opening_per_s / seen.steady_per_s,
-            seen.steady_start_s
-        );
+    if let Some(flag) = opening::flag(&measurement.intervals) {
         measurement
             .validity
-            .flag(Severity::Info, "opening_burst", evidence);
+            .flag(flag.severity, &flag.code, flag.evidence);
     }
+    let opening = opening::compare(&measurement.intervals);
     observed.insert("opening".to_owned(), json!(Fact::of(opening)));
 }
 

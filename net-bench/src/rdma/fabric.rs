@@ -12,7 +12,7 @@ mod offer;
 mod plan;
 
 use super::meeting::Meeting;
-use super::port::{Completed, Completion, Delivery, Facts, Port, Posted};
+use super::port::{Completed, Completion, Delivery, Facts, NO_RECEIVE, Port, Posted};
 use super::test::{Device, Operation, RdmaTest};
 use crate::side::End;
 use anyhow::Context;
@@ -27,9 +27,6 @@ const LOOK: u32 = 1 << 16;
 
 /// For how many such polls one that slept stands.
 const SLEPT: u32 = 1 << 12;
-
-/// The receive of a write with data that took none; posting it again does nothing.
-const NO_RECEIVE: u32 = u32::MAX;
 
 /// Endpoints of a libfabric domain, which one thread drives.
 #[derive(Debug)]

@@ -18,6 +18,9 @@ pub enum Posted {
     Full,
 }
 
+/// The receive of a write with data that took none; posting it again does nothing.
+pub const NO_RECEIVE: u32 = u32::MAX;
+
 /// What a completion is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Completed {
@@ -30,7 +33,7 @@ pub enum Completed {
     },
     /// A message, or the data that came with a write.
     Received {
-        /// The receive, for [`Port::incoming`] and [`Port::post_receive`].
+        /// The receive, for [`Port::incoming`] and [`Port::post_receive`], or [`NO_RECEIVE`].
         slot: u32,
         /// Payload bytes. Of a write with data, zero where the device does not tell.
         length: u32,

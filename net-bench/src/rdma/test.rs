@@ -3,7 +3,11 @@
 //! As for sockets, the client makes it from its command line, the server has no flags for any of
 //! it, and both check it with the same [`RdmaTest::check`].
 
+use super::work::lanes::BATCH;
 use crate::place::Placement;
+use crate::place::pin::Pin;
+use crate::test::check::{seconds, within};
+use crate::test::{MAX_FLOWS, MAX_INTERVALS, MAX_LENGTH, MAX_MEMORY, MAX_THREADS};
 use serde::{Deserialize, Serialize};
 
 /// A test over verbs or libfabric, as both sides carry it out.
@@ -204,4 +208,175 @@ pub enum Mode {
     /// posted after the answer
     #[default]
     Fast,
+}
+
+/// Most operations that a lane may have in flight.
+pub const MAX_DEPTH: u32 = 8192;
+/// Most operations in flight in a measurement of latency, whose writes are told by their last byte.
+pub const MAX_LATENCY_DEPTH: u32 = 128;
+/// Most receives of a lane.
+pub const MAX_RECEIVES: u32 = 16_384;
+
+impl RdmaTest {
+    /// The case that the test belongs to.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match (&self.device, self.operation) {
+            (Device::Verbs(_), Operation::Send | Operation::Tagged) => "verbs_send",
+            (Device::Verbs(_), Operation::Write | Operation::WriteData) => "verbs_write",
+            (Device::Verbs(_), Operation::Read) => "verbs_read",
+            (Device::Verbs(_), Operation::FetchAdd | Operation::CompareSwap) => "verbs_atomic",
+            (Device::Fabric(_), Operation::Send | Operation::Tagged) => match self.measure {
+                Measure::Latency => "fabric_pingpong",
+                Measure::Bandwidth | Measure::Rate => "fabric_stream",
+            },
+            (Device::Fabric(_), Operation::FetchAdd | Operation::CompareSwap) => "fabric_atomic",
+            (Device::Fabric(_), _) => "fabric_rma",
+        }
+    }
+
+    /// What the server's log calls it.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        format!("{} over {} lane(s)", self.name(), self.lanes)
+    }
+
+    /// Buffer memory that each side needs, in bytes: what it posts, what the other side reaches, and
+    /// its receives.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        let slot = self.length_bytes.next_multiple_of(64);
+        let receives = if self.operation.receives() {
+            self.receives
+        } else {
+            0
+        };
+        let slots = 2 * u64::from(self.depth) + u64::from(receives);
+        slot.saturating_mul(slots)
+            .saturating_mul(u64::from(self.lanes))
+    }
+
+    /// Refuses what no side should be asked to do.
+    ///
+    /// # Errors
+    /// The option as it is spelled on the command line, and what it may be.
+    pub fn check(&self) -> Result<(), String> {
+        within("--threads", self.threads.into(), 1, MAX_THREADS.into())?;
+        let lanes = match self.device {
+            Device::Verbs(_) => "--qps",
+            Device::Fabric(_) => "--endpoints",
+        };
+        within(lanes, self.lanes.into(), 1, MAX_FLOWS.into())?;
+        if !self.lanes.is_multiple_of(self.threads) {
+            return Err(format!(
+                "{lanes} {}: a multiple of --threads {}, so that all threads have as much to do",
+                self.lanes, self.threads
+            ));
+        }
+        self.check_length()?;
+        self.check_service()?;
+        self.check_queues()?;
+        if self.bidirectional && self.measure == Measure::Latency {
+            return Err(
+                "--bidir: of --measure bandwidth or rate; latency goes both ways".to_owned(),
+            );
+        }
+        seconds("--time", self.duration_s, 0.01)?;
+        seconds("--omit", self.omit_s, 0.0)?;
+        seconds("--interval", self.interval_s, 0.01)?;
+        seconds("--timeout", self.timeout_s, 0.1)?;
+        if self.operations == Some(0) {
+            return Err("--operations 0: at least 1".to_owned());
+        }
+        if self.operations.is_none() && self.duration_s / self.interval_s > MAX_INTERVALS as f64 {
+            return Err(format!(
+                "--interval {} cuts --time {} into more than {MAX_INTERVALS} slices: choose a \
+                 longer interval",
+                self.interval_s, self.duration_s
+            ));
+        }
+        for pin in [&self.placement.client, &self.placement.server] {
+            if matches!(pin, Pin::RxQueue { .. }) {
+                return Err(format!(
+                    "--pin {pin}: an RDMA device has no receive queues of a socket: give a list of \
+                     CPUs"
+                ));
+            }
+        }
+        if let Some(queues) = &self.placement.queues {
+            return Err(format!("--queues {queues}: of flows of sockets"));
+        }
+        let memory = self.memory_bytes();
+        if memory > MAX_MEMORY {
+            return Err(format!(
+                "--size {}, --depth {}, --receives {} and {lanes} {} need {memory} bytes of buffers \
+                 on each side, and {MAX_MEMORY} are the most: make one of them less",
+                self.length_bytes, self.depth, self.receives, self.lanes
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_length(&self) -> Result<(), String> {
+        if self.operation.atomic() {
+            return within("--size of an atomic operation", self.length_bytes, 8, 8);
+        }
+        within("--size", self.length_bytes, 1, MAX_LENGTH)
+    }
+
+    fn check_service(&self) -> Result<(), String> {
+        let Device::Verbs(verbs) = &self.device else {
+            return Ok(());
+        };
+        let defined = match verbs.service {
+            Service::Rc => self.operation != Operation::Tagged,
+            Service::Uc => matches!(
+                self.operation,
+                Operation::Send | Operation::Write | Operation::WriteData
+            ),
+            Service::Ud => self.operation == Operation::Send,
+        };
+        if !defined {
+            return Err(format!(
+                "--service {:?} has no operation {:?}: RC has all, UC sends and writes, UD only \
+                 sends (InfiniBand architecture, table of transport functions)",
+                verbs.service, self.operation
+            ));
+        }
+        if let Some(mtu) = verbs.mtu_bytes
+            && ![256, 512, 1024, 2048, 4096].contains(&mtu)
+        {
+            return Err(format!("--mtu {mtu}: 256, 512, 1024, 2048 or 4096"));
+        }
+        Ok(())
+    }
+
+    fn check_queues(&self) -> Result<(), String> {
+        let latency = self.measure == Measure::Latency;
+        let most = if latency {
+            MAX_LATENCY_DEPTH
+        } else {
+            MAX_DEPTH
+        };
+        within("--depth", self.depth.into(), 1, most.into())?;
+        within("--receives", self.receives.into(), 1, MAX_RECEIVES.into())?;
+        within("--poll-batch", self.poll_batch.into(), 1, BATCH as u64)?;
+        if self.verify && self.operation == Operation::WriteData && self.receives >= self.depth {
+            return Err(format!(
+                "--receives {}: with --verify fewer than --depth {}, so that no write overtakes the \
+                 comparison of the one before it in the same place",
+                self.receives, self.depth
+            ));
+        }
+        let depth = u64::from(self.depth);
+        within("--post-list", self.post_list.into(), 1, depth)?;
+        within("--moderation", self.moderation.into(), 1, depth)?;
+        if latency && self.post_list > 1 {
+            return Err("--post-list: of --measure bandwidth or rate".to_owned());
+        }
+        if self.operation.fetches() && latency && self.moderation > 1 {
+            return Err("--moderation: each read or atomic operation is waited for".to_owned());
+        }
+        Ok(())
+    }
 }

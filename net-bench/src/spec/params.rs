@@ -1,11 +1,14 @@
 //! A spec as the report's parameters.
 
-use super::Spec;
+use super::{Spec, Tested};
 use crate::client::Place;
 use crate::place::pin::Pin;
 use crate::place::ports::Queues;
+use crate::rdma::test::RdmaTest;
 use crate::test::{Direction, Engine, Process, Receive, Shape, Test, Transport};
+use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
 /// The report's parameters: what shapes the work, and nothing that does not.
 #[derive(Serialize)]
@@ -150,9 +153,59 @@ impl From<&Test> for ShapeParams {
     }
 }
 
+/// Of a test over an RDMA device everything shapes the work but how long may pass without any.
+struct RdmaParams<'a> {
+    test: &'a RdmaTest,
+    server: Option<&'static str>,
+}
+
+impl Serialize for RdmaParams<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut params = serde_json::to_value(self.test).map_err(S::Error::custom)?;
+        if let Value::Object(params) = &mut params {
+            // The device's own options stand beside the others.
+            if let Some(Value::Object(device)) = params.remove("device") {
+                for (kind, options) in device {
+                    if let Value::Object(options) = options {
+                        params.extend(options);
+                    }
+                    params.insert("library".to_owned(), kind.into());
+                }
+            }
+            let placement = &self.test.placement;
+            params.remove("placement");
+            for (name, pin) in [
+                ("pin", &placement.client),
+                ("server_pin", &placement.server),
+            ] {
+                if let Some(pin) = pinned(pin) {
+                    params.insert(name.to_owned(), json!(pin));
+                }
+            }
+            for name in ["timeout_s", "interval_s"] {
+                params.remove(name);
+            }
+            if self.test.operations.is_some() {
+                params.remove("duration_s");
+            }
+            params.insert("server".to_owned(), json!(self.server));
+            params.retain(|_, value| !value.is_null() && *value != Value::Bool(false));
+        }
+        params.serialize(serializer)
+    }
+}
+
 impl Serialize for Spec {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let test = &self.test;
+        let server = self.place.as_ref().map(|place| match place {
+            Place::InProcess { .. } => "in_process",
+            Place::OwnProcess { .. } => "own_process",
+            Place::Remote { .. } => "remote",
+        });
+        let test = match &self.test {
+            Tested::Sockets(test) => test,
+            Tested::Rdma(test) => return RdmaParams { test, server }.serialize(serializer),
+        };
         let timed = test.operations.is_none();
         let stream = matches!(test.shape, Shape::Stream { .. } | Shape::UnderLoad { .. });
         let arrival = test.request_arrival().or(test.stream_arrival());
@@ -172,10 +225,7 @@ impl Serialize for Spec {
             duration_s: timed.then_some(test.duration_s),
             operations: test.operations,
             omit_s: test.omit_s,
-            server: self.place.as_ref().map(|place| match place {
-                Place::InProcess { .. } => "in_process",
-                Place::Remote { .. } => "remote",
-            }),
+            server,
         };
         params.serialize(serializer)
     }

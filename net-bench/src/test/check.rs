@@ -28,13 +28,15 @@ struct Buffers {
     bytes: u64,
 }
 
-fn within(name: &str, value: u64, least: u64, most: u64) -> Result<(), String> {
+/// Refuses what is out of range.
+pub(crate) fn within(name: &str, value: u64, least: u64, most: u64) -> Result<(), String> {
     let fits = (least..=most).contains(&value);
     fits.then_some(())
         .ok_or_else(|| format!("{name} {value}: from {least} to {most}"))
 }
 
-fn seconds(name: &str, value: f64, least: f64) -> Result<(), String> {
+/// Refuses a time that is out of range.
+pub(crate) fn seconds(name: &str, value: f64, least: f64) -> Result<(), String> {
     let fits = (least..=MAX_SECONDS).contains(&value);
     fits.then_some(())
         .ok_or_else(|| format!("{name} {value}: from {least} to {MAX_SECONDS} seconds"))

@@ -2,6 +2,7 @@
 //! connections come and go.
 
 use super::socket::SocketFlow;
+use crate::attend::Line;
 use socket2::{SockAddr, Socket};
 use std::net::{IpAddr, Shutdown};
 
@@ -42,20 +43,6 @@ impl Connections {
         self.queues.extend(other.queues);
     }
 
-    /// Ends everything at once, so that whoever waits wakes up with an error or an end.
-    pub fn cut(&self) {
-        self.flows.iter().for_each(SocketFlow::cut);
-        self.close_door();
-    }
-
-    /// Ends what the peer cannot end: receiving of datagrams, and the door. Streams are left alone:
-    /// their end comes behind their last byte.
-    pub fn hang_up(&self) {
-        let mute = self.flows.iter().filter(|flow| flow.ends_by_word());
-        mute.for_each(SocketFlow::hang_up);
-        self.close_door();
-    }
-
     fn close_door(&self) {
         if let Some(Door::Listener { sockets, .. }) = &self.door {
             for socket in sockets {
@@ -64,10 +51,23 @@ impl Connections {
             }
         }
     }
+}
 
-    /// The other end, as messages call it.
-    #[must_use]
-    pub fn peer(&self) -> String {
+impl Line for Connections {
+    fn cut(&self) {
+        self.flows.iter().for_each(SocketFlow::cut);
+        self.close_door();
+    }
+
+    /// Receiving of datagrams, and the door. Streams are left alone: their end comes behind their last
+    /// byte.
+    fn hang_up(&self) {
+        let mute = self.flows.iter().filter(|flow| flow.ends_by_word());
+        mute.for_each(SocketFlow::hang_up);
+        self.close_door();
+    }
+
+    fn peer(&self) -> String {
         match (&self.door, self.flows.first()) {
             (Some(Door::Server(address)), _) => super::rendezvous::place(address),
             (Some(Door::Listener { guest, .. }), _) => {

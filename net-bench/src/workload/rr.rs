@@ -9,7 +9,7 @@ use reports::model::Work;
 
 /// How a message carries its transaction's number: as many low bytes as fit, little-endian.
 #[inline]
-pub(super) fn put_number(number: u64, message: &mut [u8]) {
+pub(crate) fn put_number(number: u64, message: &mut [u8]) {
     let carried = message.len().min(8);
     message[..carried].copy_from_slice(&number.to_le_bytes()[..carried]);
 }
@@ -19,7 +19,7 @@ pub(super) fn put_number(number: u64, message: &mut [u8]) {
 /// # Errors
 /// What was expected and what came.
 #[inline]
-pub(super) fn check_number(number: u64, carried: usize, message: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn check_number(number: u64, carried: usize, message: &[u8]) -> anyhow::Result<()> {
     if message[..carried] == number.to_le_bytes()[..carried] {
         return Ok(());
     }

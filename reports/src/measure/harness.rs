@@ -177,10 +177,10 @@ impl Shared<'_> {
     }
 }
 
-/// Why a thread never started: it is not the error to show.
+/// Why a thread never started or gave up: it is not the error to show where there is another.
 #[derive(Debug, thiserror::Error)]
-#[error("another thread could not be prepared")]
-struct NeighbourFailed;
+#[error("another thread or the other side failed")]
+pub struct NeighbourFailed;
 
 /// Opens the gate once every thread is prepared, or closes it for good if one is not.
 fn start(plan: &Plan, clock: Clock, gate: &Gate, ready: &Receiver<bool>) {

@@ -52,12 +52,6 @@ pub(super) fn reduced(endpoints: &Endpoints, plan: &Plan, test: &RdmaTest) -> Ve
             "provider {provider} has nothing to wait on: completions were polled for"
         ));
     }
-    if plan.shape.selective && !endpoints.selective() {
-        reduced.push(format!(
-            "provider {provider} does not complete operations in order: each was signalled, whatever \
-             --moderation says"
-        ));
-    }
     if provider == "verbs;ofi_rxm"
         && let Some(Universe::Set(value)) = universe()
     {

@@ -1,0 +1,493 @@
+//! Tests over RDMA devices as their users run them: on this host's device if it has one, else in the
+//! virtual machines of `scripts/lab`, whose kernel has software RDMA.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use common::{measurement, value};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reports::model::{self, Outcome, Report, ValidityStatus};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+const LAB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/lab");
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_net-bench");
+
+/// Operations of each thread; emulated machines make some ten thousand in a second.
+const OPERATIONS: &str = "-n 300 --timeout 30";
+
+/// Runs a script in so many machines, which writes to `$LAB_OUT`; `None` where there are none.
+fn lab(test: &str, nodes: u32, script: &str) -> Option<TempDir> {
+    let (temporary, results) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(
+        results.path().join("key"),
+        "a key of this test alone, and long enough\n",
+    )
+    .unwrap();
+    let output = Command::new(LAB)
+        .args([
+            "run",
+            "--nodes",
+            &nodes.to_string(),
+            "--timeout",
+            "400",
+            "--out",
+        ])
+        .arg(results.path())
+        .args(["--", "bash", "-c", script])
+        .env("TMPDIR", temporary.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+    if output.status.code() == Some(3) {
+        println!("SKIPPED {test}: {}", said.trim());
+        return None;
+    }
+    assert_eq!(output.status.code(), Some(0), "{test}: {said}");
+    Some(results)
+}
+
+/// A script that runs each command line with its report in a file by its number, and goes on whatever
+/// becomes of it.
+fn script(commands: &[String]) -> String {
+    let mut script = String::from("set -u\n");
+    for (number, command) in commands.iter().enumerate() {
+        let file = format!("\"$LAB_OUT/{number}");
+        writeln!(
+            script,
+            "timeout -s KILL 90 {PROGRAM} {command} --json >{file}.json\" 2>{file}.err\"; \
+             echo $? >{file}.rc\""
+        )
+        .unwrap();
+    }
+    script
+}
+
+fn code(results: &Path, number: usize) -> i32 {
+    let text = fs::read_to_string(results.join(format!("{number}.rc"))).unwrap();
+    text.trim().parse().unwrap()
+}
+
+fn report(results: &Path, number: usize) -> Report {
+    let file = results.join(format!("{number}.json"));
+    let text = fs::read_to_string(&file).unwrap();
+    model::parse(&text, &file).unwrap_or_else(|error| {
+        let said = fs::read_to_string(results.join(format!("{number}.err"))).unwrap();
+        panic!("{error}: {said}")
+    })
+}
+
+/// What a command that should have measured something did: nothing that makes it invalid, every
+/// operation, and a way that the device's counters prove.
+fn assert_proved(results: &Path, number: usize, command: &str) {
+    let report = report(results, number);
+    let Outcome::Measured(measured) = &report.cases[0].outcome else {
+        panic!("{command}: {:?}", report.cases[0].outcome);
+    };
+    assert_eq!(code(results, number), 0, "{command}");
+    let validity = &measured.validity;
+    assert_ne!(
+        validity.status,
+        ValidityStatus::Invalid,
+        "{command}: {validity:?}"
+    );
+    assert!(value(measured, "operations_per_s") > 0.0, "{command}");
+    let observed = &measured.facts["observed"];
+    for side in ["client", "server"] {
+        let verdict = &observed[side]["way"]["proof"]["verdict"];
+        assert!(
+            verdict["proved"].is_object(),
+            "{command}, {side}: {verdict}"
+        );
+    }
+}
+
+/// Every operation of every transport, alone and together with what changes how it is posted.
+const VERBS: &[&str] = &[
+    "verbs_send",
+    "verbs_send --mode compat -s 4K",
+    "verbs_send --service uc --verify -s 3000",
+    "verbs_send --service ud --verify -s 700",
+    "verbs_send -m bandwidth --verify -q 4 --mode compat",
+    "verbs_send -m bandwidth -b -s 4K",
+    "verbs_send -m bandwidth --service ud -s 1K --verify",
+    "verbs_send -m rate --post-list 8 -Q 16",
+    "verbs_send -m bandwidth --srq -q 3 -s 4K --verify",
+    "verbs_send -m bandwidth -T 2 -q 4 -s 4K",
+    "verbs_send --events -I 0",
+    "verbs_send --rdma-cm --verify -s 100",
+    "verbs_write --verify -s 300",
+    "verbs_write --mode compat",
+    "verbs_write --service uc",
+    "verbs_write --operation write_data --verify -s 5000",
+    "verbs_write -m bandwidth --verify -q 2",
+    "verbs_write -m bandwidth --operation write_data --verify -s 5000",
+    "verbs_write -m bandwidth -b -s 4K --verify",
+    "verbs_read --verify -s 300",
+    "verbs_read -m bandwidth --verify",
+    "verbs_atomic",
+    "verbs_atomic --operation compare_swap",
+    "verbs_atomic -m rate -q 2",
+    "verbs_atomic -m rate --operation compare_swap -b",
+];
+
+#[test]
+fn verbs_move_what_they_say_and_counters_prove_it() {
+    let commands: Vec<String> = VERBS
+        .iter()
+        .map(|command| format!("{command} {OPERATIONS}"))
+        .collect();
+    let Some(results) = lab("verbs", 1, &script(&commands)) else {
+        return;
+    };
+    for (number, command) in commands.iter().enumerate() {
+        assert_proved(results.path(), number, command);
+    }
+}
+
+/// A byte that is spoilt on its way is noticed in each operation, and the report says so.
+#[test]
+fn a_spoilt_byte_is_noticed_over_verbs() {
+    let commands: Vec<String> = [
+        "verbs_send --verify -s 300",
+        "verbs_send -m bandwidth --verify -s 5000",
+        "verbs_write --verify -s 300",
+        "verbs_write --operation write_data --verify -s 300",
+        "verbs_write -m bandwidth --verify -s 5000 --spoil 299",
+        "verbs_read --verify -s 300 --spoil 3",
+        "verbs_atomic",
+        "verbs_atomic -m rate --operation compare_swap",
+    ]
+    .iter()
+    .map(|command| match command.contains("--spoil") {
+        true => format!("{command} {OPERATIONS}"),
+        false => format!("{command} --spoil 150 {OPERATIONS}"),
+    })
+    .collect();
+    let Some(results) = lab("spoilt bytes", 1, &script(&commands)) else {
+        return;
+    };
+    for (number, command) in commands.iter().enumerate() {
+        let report = report(results.path(), number);
+        let Outcome::Failed { error } = &report.cases[0].outcome else {
+            panic!("{command}: {:?}", report.cases[0].outcome);
+        };
+        assert!(error.contains("corrupt data"), "{command}: {error}");
+        assert_eq!(code(results.path(), number), 1, "{command}");
+    }
+}
+
+/// What cannot be is told with what there is, and nothing hangs.
+#[test]
+fn what_a_device_does_not_have_is_said() {
+    let refused: &[(&str, i32, &str)] = &[
+        ("verbs_send -d mlx5_9", 1, "rxe0"),
+        ("verbs_send --server-device nope", 1, "rxe0"),
+        ("verbs_send --ib-port 7", 1, "port"),
+        ("verbs_send -x 200", 1, "GID"),
+        ("verbs_send --service ud -s 60K", 1, "1024"),
+        ("verbs_send --mtu 4096", 1, "1024"),
+    ];
+    let commands: Vec<String> = refused
+        .iter()
+        .map(|(command, _, _)| format!("{command} {OPERATIONS}"))
+        .collect();
+    let Some(results) = lab("refusals", 1, &script(&commands)) else {
+        return;
+    };
+    for (number, (command, exit_code, word)) in refused.iter().enumerate() {
+        let report = report(results.path(), number);
+        let said = match &report.cases[0].outcome {
+            Outcome::Failed { error } => error,
+            Outcome::Skipped { reason } => reason,
+            other => panic!("{command}: {other:?}"),
+        };
+        assert!(said.contains(word), "{command}: {said}");
+        assert_eq!(
+            code(results.path(), number),
+            *exit_code,
+            "{command}: {said}"
+        );
+    }
+}
+
+/// Every operation over every provider that needs no device.
+const FABRIC: &[&str] = &[
+    "fabric_pingpong -p tcp",
+    "fabric_pingpong -p tcp;ofi_rxm --mode compat --verify -s 4K",
+    "fabric_pingpong -p tcp;ofi_rxm --tagged --verify -s 1M",
+    "fabric_pingpong -p shm --verify -s 100K",
+    "fabric_pingpong -p shm --tagged -T 2 -q 2",
+    "fabric_pingpong -p udp;ofi_rxd --tagged --verify -s 2K",
+    "fabric_pingpong -p tcp --events",
+    "fabric_pingpong -p tcp;ofi_rxm --inject 0 --register --progress manual",
+    "fabric_stream -p tcp --verify",
+    "fabric_stream -p tcp;ofi_rxm -b --verify",
+    "fabric_stream -p tcp;ofi_rxm --tagged -T 2 -q 4 -s 4K --verify",
+    "fabric_stream -p shm -q 2 --verify --window 16 --poll-batch 4",
+    "fabric_stream -p shm --mode compat -s 8",
+    "fabric_rma -p tcp;ofi_rxm --verify -s 300",
+    "fabric_rma -p tcp;ofi_rxm --operation read -m bandwidth --verify",
+    "fabric_rma -p tcp;ofi_rxm -m bandwidth --verify -q 2",
+    "fabric_rma -p shm --operation write_data --verify -s 3000",
+    "fabric_rma -p shm --operation write_data -m bandwidth --verify -s 3000",
+    "fabric_rma -p shm --operation read --verify -s 300",
+    "fabric_atomic -p tcp;ofi_rxm",
+    "fabric_atomic -p shm -m rate",
+    "fabric_atomic -p tcp;ofi_rxm --operation compare_swap -m rate -q 2",
+];
+
+/// A command line with this provider's name kept together, and what becomes of it here.
+fn fabric(command: &str) -> Output {
+    let mut words: Vec<&str> = command.split(' ').collect();
+    words.push("--json");
+    common::run(&words)
+}
+
+/// Whether there is a library to test with.
+fn no_libfabric(test: &str) -> bool {
+    let missing = common::run(&["fabric_info"]).status.code() == Some(3);
+    if missing {
+        println!("SKIPPED {test}: no libfabric");
+    }
+    missing
+}
+
+#[test]
+fn libfabric_moves_what_it_says_over_every_provider() {
+    if no_libfabric("providers") {
+        return;
+    }
+    for command in FABRIC {
+        let output = fabric(&format!("{command} -n 500"));
+        common::assert_measured(&output);
+        let report = common::report(&output);
+        let measured = measurement(&report);
+        let validity = &measured.validity;
+        assert_ne!(
+            validity.status,
+            ValidityStatus::Invalid,
+            "{command}: {validity:?}"
+        );
+        for side in ["client", "server"] {
+            let verdict = &measured.facts["observed"][side]["way"]["proof"]["verdict"];
+            let expected = if command.contains("shm") {
+                "unproven"
+            } else {
+                "proved"
+            };
+            assert!(
+                verdict[expected].is_object(),
+                "{command}, {side}: {verdict}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_spoilt_byte_is_noticed_over_libfabric() {
+    if no_libfabric("spoilt bytes") {
+        return;
+    }
+    for command in [
+        "fabric_pingpong -p tcp;ofi_rxm --verify -s 300",
+        "fabric_pingpong -p shm --tagged --verify -s 300",
+        "fabric_stream -p tcp --verify -s 5000",
+        "fabric_rma -p tcp;ofi_rxm --verify -s 300",
+        "fabric_rma -p shm --operation write_data --verify -s 300",
+        "fabric_rma -p shm --operation read --verify -s 300 --spoil 3",
+        "fabric_rma -p tcp;ofi_rxm -m bandwidth --verify -s 3000 --spoil 499 -O 0",
+        "fabric_atomic -p tcp;ofi_rxm",
+        "fabric_atomic -p shm -m rate",
+    ] {
+        let spoil = if command.contains("--spoil") {
+            ""
+        } else {
+            " --spoil 150"
+        };
+        let error = common::failure(&fabric(&format!("{command}{spoil} -n 500")));
+        assert!(error.contains("corrupt data"), "{command}: {error}");
+    }
+}
+
+#[test]
+fn what_libfabric_does_not_have_is_said() {
+    if no_libfabric("refusals") {
+        return;
+    }
+    for (command, code, word) in [
+        ("fabric_pingpong -p nope", 1, "tcp;ofi_rxm"),
+        ("fabric_rma -p udp --endpoint msg", 3, "udp"),
+        ("fabric_pingpong -p tcp --domain nope", 3, "nope"),
+        ("fabric_pingpong -p efa", 3, "efa"),
+    ] {
+        let output = fabric(&format!("{command} -n 10"));
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{command}: {}",
+            common::said(&output)
+        );
+        assert!(
+            common::said(&output).contains(word),
+            "{command}: {}",
+            common::said(&output)
+        );
+    }
+    for (command, word) in [
+        ("fabric_pingpong -s 0", "--size 0"),
+        ("fabric_atomic -s 4", "--size"),
+        ("fabric_stream -q 3 -T 2", "--endpoints 3"),
+        ("fabric_stream --window 9000", "--depth 9000"),
+        ("fabric_pingpong --pin rx-queue", "--pin rx-queue"),
+        ("fabric_stream -s 64M --window 64", "--size 67108864"),
+    ] {
+        let output = fabric(command);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{command}: {}",
+            common::said(&output)
+        );
+        assert!(
+            common::said(&output).contains(word),
+            "{command}: {}",
+            common::said(&output)
+        );
+    }
+}
+
+/// A server that dies in the middle is missed, and what it held is given back.
+#[test]
+fn a_server_that_is_killed_is_missed() {
+    if no_libfabric("a dead server") {
+        return;
+    }
+    for provider in ["tcp", "shm"] {
+        let mut server = common::Server::with_key(common::KEY);
+        let port = server.address.port().to_string();
+        let mut client = common::net_bench(&["fabric_stream", "-p", provider, "-t", "30"])
+            .args([
+                "--timeout",
+                "5",
+                "--json",
+                "-c",
+                "127.0.0.1",
+                "--port",
+                &port,
+            ])
+            .env("NET_BENCH_KEY", common::KEY)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        assert!(
+            client.try_wait().unwrap().is_none(),
+            "{provider}: it ended early"
+        );
+        server.child.kill().unwrap();
+        let error = common::failure(&client.wait_with_output().unwrap());
+        assert!(error.contains("server"), "{provider}: {error}");
+    }
+}
+
+/// A signal ends the window early, whatever handlers providers would like to have: there is a report of
+/// what there was, which says so.
+#[test]
+fn a_signal_ends_a_test_in_good_order() {
+    if no_libfabric("a signal") {
+        return;
+    }
+    for provider in ["tcp", "shm"] {
+        let client = common::net_bench(&["fabric_stream", "-p", provider, "-t", "30", "--json"])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(4));
+        kill(Pid::from_raw(client.id().cast_signed()), Signal::SIGINT).unwrap();
+        let output = client.wait_with_output().unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(4),
+            "{provider}: {}",
+            common::said(&output)
+        );
+        let report = common::report(&output);
+        let flags = &measurement(&report).validity.flags;
+        let interrupted = flags.iter().any(|flag| flag.code == "interrupted");
+        assert!(interrupted, "{provider}: {flags:?}");
+    }
+}
+
+/// libfabric over the device, with nothing set by the user.
+#[test]
+fn libfabric_moves_what_it_says_over_a_device() {
+    let commands: Vec<String> = [
+        "fabric_pingpong -p verbs --verify -s 300",
+        "fabric_pingpong -p 'verbs;ofi_rxm' --verify -s 4K",
+        "fabric_stream -p verbs -s 4K",
+        "fabric_stream -p 'verbs;ofi_rxm' --tagged -s 4K --verify",
+        "fabric_rma -p 'verbs;ofi_rxm' --verify -s 300",
+        "fabric_rma -p 'verbs;ofi_rxm' --operation read -m bandwidth -s 4K --verify",
+    ]
+    .iter()
+    .map(|command| format!("{command} {OPERATIONS}"))
+    .collect();
+    let Some(results) = lab("libfabric over a device", 1, &script(&commands)) else {
+        return;
+    };
+    for (number, command) in commands.iter().enumerate() {
+        assert_proved(results.path(), number, command);
+    }
+}
+
+/// Two machines: the bytes cross a network, and a peer that is killed is missed in time.
+#[test]
+fn two_hosts_measure_and_a_dead_peer_is_noticed() {
+    let commands: Vec<String> = [
+        "verbs_send --verify -s 300",
+        "verbs_send -m bandwidth -s 4K",
+        "verbs_write -m bandwidth -s 16K --verify",
+        "verbs_read -s 64 --rdma-cm",
+        "verbs_atomic -m rate",
+        "fabric_pingpong -p verbs -s 300 --verify",
+        "fabric_stream -p 'verbs;ofi_rxm' -s 4K",
+        "fabric_pingpong -p tcp",
+    ]
+    .iter()
+    .map(|command| format!("{command} {OPERATIONS} -c 10.77.0.2 --key-file \"$LAB_OUT/key\""))
+    .collect();
+    let script = format!(
+        "lab-on 2 {PROGRAM} serve --bind 10.77.0.2 --key-file \"$LAB_OUT/key\" & server=$!
+        for try in {{1..80}}; do
+            sleep 0.5
+            {PROGRAM} tcp_rr -n 1 -c 10.77.0.2 --key-file \"$LAB_OUT/key\" >/dev/null 2>&1 && break
+        done
+        {}
+        (sleep 6; lab-on 2 pkill -KILL net-bench) &
+        timeout -s KILL 90 {PROGRAM} verbs_send -m bandwidth -s 4K -t 60 -c 10.77.0.2 --timeout 8 \
+            --key-file \"$LAB_OUT/key\" --json >\"$LAB_OUT/dead.json\"; echo $? >\"$LAB_OUT/dead.rc\"
+        kill $server; exit 0",
+        script(&commands)
+    );
+    let Some(results) = lab("two hosts", 2, &script) else {
+        return;
+    };
+    for (number, command) in commands.iter().enumerate() {
+        assert_proved(results.path(), number, command);
+        let report = report(results.path(), number);
+        assert_eq!(report.hosts.len(), 2, "{command}");
+        assert!(!measurement(&report).verified.is_empty());
+    }
+    let code = fs::read_to_string(results.path().join("dead.rc")).unwrap();
+    let said = fs::read_to_string(results.path().join("dead.json")).unwrap();
+    assert_eq!(code.trim(), "1", "{said}");
+    assert!(said.contains("server") && said.contains("failed"), "{said}");
+}
