@@ -7,7 +7,8 @@ use libfabric_sys::raw::constants::{
     ADDRESS_FORMATS, AV_TYPES, CAPS, EP_TYPES, FI_ENODATA, Group, LINK_STATES, MODES, MR_MODES,
     ORDERS, PROGRESS, PROTOCOLS, RESOURCE_MANAGEMENT, THREADING,
 };
-use libfabric_sys::{Error, Info, Library, Query};
+use libfabric_sys::{Error, Info, Library, Query, Version};
+use net_bench::rdma::fabric::uses;
 use reports::model::{Unavailable, Unit};
 use reports::program;
 use reports::render::{terminal::Style, text::visible, units::human};
@@ -125,6 +126,8 @@ struct Abilities {
     threading: String,
     resource_management: String,
     address_vector: String,
+    /// What the cases of this program would do with it.
+    cases: Vec<String>,
     /// How much of something a domain can have.
     limits: Limits,
 }
@@ -197,7 +200,10 @@ fn find(provider: Option<String>) -> anyhow::Result<Found> {
             interface_version: library.interface.to_string(),
         },
         environment: environment(),
-        offers: offers.iter().map(offer).collect(),
+        offers: offers
+            .iter()
+            .map(|info| offer(info, library.version))
+            .collect(),
     })
 }
 
@@ -217,7 +223,7 @@ fn environment() -> BTreeMap<String, String> {
         .collect()
 }
 
-fn offer(info: &Info) -> Offer {
+fn offer(info: &Info, library: Version) -> Offer {
     Offer {
         provider: info.provider(),
         fabric: info.fabric_name(),
@@ -233,7 +239,7 @@ fn offer(info: &Info) -> Offer {
             speed_bits_per_s: nic.speed_bits_per_s,
             link: word(&LINK_STATES, nic.link_state),
         }),
-        abilities: abilities(info),
+        abilities: abilities(info, library),
     }
 }
 
@@ -241,10 +247,10 @@ fn word(group: &Group, value: u32) -> String {
     group.word(u64::from(value))
 }
 
-fn abilities(info: &Info) -> Abilities {
+fn abilities(info: &Info, library: Version) -> Abilities {
     let (endpoint, domain, fabric) = (info.endpoint(), info.domain(), info.fabric());
     let (tx, rx) = (info.tx(), info.rx());
-    let version = libfabric_sys::Version::unpack(fabric.prov_version);
+    let version = Version::unpack(fabric.prov_version);
     Abilities {
         endpoint: word(&EP_TYPES, endpoint.r#type),
         protocol: word(&PROTOCOLS, endpoint.protocol),
@@ -277,6 +283,7 @@ fn abilities(info: &Info) -> Abilities {
         threading: word(&THREADING, domain.threading),
         resource_management: word(&RESOURCE_MANAGEMENT, domain.resource_mgmt),
         address_vector: word(&AV_TYPES, domain.av_type),
+        cases: uses(info, library),
         limits: Limits {
             endpoints: domain.ep_cnt,
             completion_queues: domain.cq_cnt,
@@ -430,6 +437,7 @@ fn lines(abilities: &Abilities, mut addresses: Vec<String>) -> Vec<(&'static str
             ],
         ),
         ("addresses", addresses),
+        ("cases", or_none(abilities.cases.clone())),
     ]
 }
 

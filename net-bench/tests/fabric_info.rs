@@ -110,6 +110,8 @@ fn a_provider_alone_as_text() {
         "longest message    unlimited",
         "order of sends     rar, ",
         "data manual, threads safe",
+        "cases              fabric_pingpong and fabric_stream: in order: injected up to",
+        "fabric_rma write: in order",
     ] {
         assert!(text.contains(words), "no {words:?} in {text}");
     }

@@ -16,7 +16,8 @@ use super::port::{Completed, Completion, Delivery, Facts, NO_RECEIVE, Port, Post
 use super::test::{Device, Operation, RdmaTest};
 use crate::side::End;
 use anyhow::Context;
-use libfabric_sys::{Atomic, Domain, Endpoints, Library, Query, Transfer};
+use libfabric_sys::{Atomic, Domain, Endpoints, Info, Library, Query, Transfer, Version};
+use offer::Offer;
 use plan::{Label, Plan};
 use reports::case::Availability;
 use reports::model::Unavailable;
@@ -107,6 +108,44 @@ pub fn open(
     reduced.extend(facts::reduced(&endpoints, &plan, test));
     let facts = facts::facts(&endpoints, &plan, reduced, found.inject_bytes, address)?;
     Ok(FabricPort::new(endpoints, plan, delivery, facts))
+}
+
+/// What the cases would do with an offer: the operations that it has, in which order they arrive, and
+/// up to which size they are injected. Operations that defects of this version spoil say so.
+#[must_use]
+pub fn uses(info: &Info, version: Version) -> Vec<String> {
+    let offer = Offer::of(info);
+    let used = |(case, operation): (&str, Operation)| {
+        let caps = offer::caps(operation);
+        if info.caps() & caps != caps {
+            return None;
+        }
+        if let Some(defect) = offer::defect(&offer.provider, operation, version) {
+            return Some(format!("{case}: no: {defect}"));
+        }
+        let order = match offer::delivery(&offer, operation) {
+            Delivery::InOrder => "in order",
+            Delivery::Unordered => "in any order",
+            Delivery::Lossy => "may be lost",
+        };
+        Some(match operation {
+            Operation::Read => case.to_owned(),
+            Operation::Send | Operation::Tagged => {
+                let most = offer.inject_bytes.min(offer.max_message_bytes);
+                format!("{case}: {order}: injected up to {most} B")
+            }
+            _ => format!("{case}: {order}"),
+        })
+    };
+    let cases = [
+        ("fabric_pingpong and fabric_stream", Operation::Send),
+        ("--tagged", Operation::Tagged),
+        ("fabric_rma write", Operation::Write),
+        ("write_data", Operation::WriteData),
+        ("read", Operation::Read),
+        ("fabric_atomic", Operation::FetchAdd),
+    ];
+    cases.into_iter().filter_map(used).collect()
 }
 
 /// Whether libfabric and any provider are here.
