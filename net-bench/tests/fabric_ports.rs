@@ -324,7 +324,7 @@ fn provider(name: &str, endpoint: Option<EndpointType>, adapt: impl Fn(&mut Rdma
                 }
             }
             Err(error) => match error.downcast_ref::<Unavailable>() {
-                Some(reason) => println!("SKIPPED {operation:?} over {name}: {reason}"),
+                Some(reason) => println!("not offered: {operation:?} over {name}: {reason}"),
                 None => panic!("{operation:?} over {name}: {error:#}"),
             },
         }
