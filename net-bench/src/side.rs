@@ -441,7 +441,7 @@ fn is_interrupted(validity: &Validity) -> bool {
 const KEPT: f64 = 0.99;
 
 /// The code of the flag that the harness, too, gives a window that a signal ended.
-const INTERRUPTED: &str = "interrupted";
+pub(crate) const INTERRUPTED: &str = "interrupted";
 
 /// How long a role works: who starts the traffic ends it; the other end follows.
 pub fn plan(test: &Test, role: Role, threads: usize) -> Plan {

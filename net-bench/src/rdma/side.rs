@@ -16,7 +16,7 @@ use crate::attend::Rope;
 use crate::control::message::{Leg, Role};
 use crate::observe::{Observed, Watch};
 use crate::place::pin::pin_this_thread;
-use crate::side::{End, flag_request_to_stop};
+use crate::side::{End, INTERRUPTED, flag_request_to_stop};
 use crate::test::MAX_INTERVALS;
 use crate::workload::sequence::Datagrams;
 use crate::workload::{Shared, Vitals};
@@ -388,6 +388,20 @@ fn put_together(
     observed: Box<Observed>,
     found: Found,
 ) -> anyhow::Result<Part> {
+    let interrupted = totals
+        .validity
+        .flags
+        .iter()
+        .any(|flag| flag.code == INTERRUPTED);
+    // Nobody looks at the rate of a side that only answers.
+    let answers = test.measure == Measure::Latency && end == End::Server;
+    let counts = (starts(test, end) || !lends(test)) && !answers;
+    if counts && totals.work.ops == 0 && !interrupted {
+        anyhow::bail!(
+            "nothing was left to measure after the warm-up of {} s: measure longer, or omit less",
+            test.omit_s
+        );
+    }
     let claim = claim(test, &found);
     let facts = found.facts.context("no thread opened its port")?;
     let before = found.before.context("no thread read the counters")?;

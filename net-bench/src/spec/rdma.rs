@@ -174,8 +174,8 @@ impl DeviceArgs {
         });
         let default_omit_s = match (self.load.operations, &device) {
             (None, _) => DEFAULT_OMIT_S,
-            (Some(_), Device::Verbs(_)) => 0.0,
-            (Some(_), Device::Fabric(_)) => CONNECTING_S,
+            (Some(_), Device::Fabric(_)) if latency => CONNECTING_S,
+            (Some(_), _) => 0.0,
         };
         let (place, timeout_s) = self.server.place()?;
         let test = RdmaTest {
