@@ -6,8 +6,8 @@
 use super::work::lanes::BATCH;
 use crate::place::Placement;
 use crate::place::pin::Pin;
-use crate::test::check::{seconds, within};
-use crate::test::{MAX_FLOWS, MAX_INTERVALS, MAX_LENGTH, MAX_MEMORY, MAX_THREADS};
+use crate::test::check::{Amount, within};
+use crate::test::{MAX_FLOWS, MAX_LENGTH, MAX_MEMORY, MAX_THREADS};
 use serde::{Deserialize, Serialize};
 
 /// A test over verbs or libfabric, as both sides carry it out.
@@ -281,20 +281,14 @@ impl RdmaTest {
                 "--bidir: of --measure bandwidth or rate; latency goes both ways".to_owned(),
             );
         }
-        seconds("--time", self.duration_s, 0.01)?;
-        seconds("--omit", self.omit_s, 0.0)?;
-        seconds("--interval", self.interval_s, 0.01)?;
-        seconds("--timeout", self.timeout_s, 0.1)?;
-        if self.operations == Some(0) {
-            return Err("--operations 0: at least 1".to_owned());
+        Amount {
+            duration_s: self.duration_s,
+            operations: self.operations,
+            omit_s: self.omit_s,
+            interval_s: self.interval_s,
+            timeout_s: self.timeout_s,
         }
-        if self.operations.is_none() && self.duration_s / self.interval_s > MAX_INTERVALS as f64 {
-            return Err(format!(
-                "--interval {} cuts --time {} into more than {MAX_INTERVALS} slices: choose a \
-                 longer interval",
-                self.interval_s, self.duration_s
-            ));
-        }
+        .check()?;
         for pin in [&self.placement.client, &self.placement.server] {
             if matches!(pin, Pin::RxQueue { .. }) {
                 return Err(format!(

@@ -36,7 +36,7 @@ pub(crate) fn within(name: &str, value: u64, least: u64, most: u64) -> Result<()
 }
 
 /// Refuses a time that is out of range.
-pub(crate) fn seconds(name: &str, value: f64, least: f64) -> Result<(), String> {
+fn seconds(name: &str, value: f64, least: f64) -> Result<(), String> {
     let fits = (least..=MAX_SECONDS).contains(&value);
     fits.then_some(())
         .ok_or_else(|| format!("{name} {value}: from {least} to {MAX_SECONDS} seconds"))
@@ -54,6 +54,36 @@ fn length(name: &str, bytes: u64, transport: Transport) -> Result<(), String> {
         .ok_or_else(|| format!("{name} {bytes}: from 1 byte to {MAX_LENGTH} (64M)"))
 }
 
+/// How much is done, of tests of every kind.
+pub(crate) struct Amount {
+    pub(crate) duration_s: f64,
+    pub(crate) operations: Option<u64>,
+    pub(crate) omit_s: f64,
+    pub(crate) interval_s: f64,
+    pub(crate) timeout_s: f64,
+}
+
+impl Amount {
+    /// Refuses times and counts that are out of range.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        seconds("--time", self.duration_s, 0.01)?;
+        seconds("--omit", self.omit_s, 0.0)?;
+        seconds("--interval", self.interval_s, 0.01)?;
+        seconds("--timeout", self.timeout_s, 0.1)?;
+        if self.operations == Some(0) {
+            return Err("--operations 0: at least 1".to_owned());
+        }
+        if self.operations.is_none() && self.duration_s / self.interval_s > MAX_INTERVALS as f64 {
+            return Err(format!(
+                "--interval {} cuts --time {} into more than {MAX_INTERVALS} slices: choose a \
+                 longer interval",
+                self.interval_s, self.duration_s
+            ));
+        }
+        Ok(())
+    }
+}
+
 impl Test {
     /// Refuses what no side should be asked to do. The client checks its own command line with
     /// this, and the server whatever a client sends.
@@ -69,20 +99,14 @@ impl Test {
                 self.threads, self.flows
             ));
         }
-        seconds("--time", self.duration_s, 0.01)?;
-        seconds("--omit", self.omit_s, 0.0)?;
-        seconds("--interval", self.interval_s, 0.01)?;
-        seconds("--timeout", self.timeout_s, 0.1)?;
-        if self.operations == Some(0) {
-            return Err("--operations 0: at least 1".to_owned());
+        Amount {
+            duration_s: self.duration_s,
+            operations: self.operations,
+            omit_s: self.omit_s,
+            interval_s: self.interval_s,
+            timeout_s: self.timeout_s,
         }
-        if self.operations.is_none() && self.duration_s / self.interval_s > MAX_INTERVALS as f64 {
-            return Err(format!(
-                "--interval {} cuts --time {} into more than {MAX_INTERVALS} slices: choose a \
-                 longer interval",
-                self.interval_s, self.duration_s
-            ));
-        }
+        .check()?;
         let parts = self.parts();
         if parts.len() > 1 && parts.iter().any(|part| part.transport == Transport::Unix) {
             return Err(format!(

@@ -43,11 +43,7 @@ impl<P: Port> Workload for Fetch<P> {
             return Ok(Work::default());
         }
         let lane = self.lane;
-        self.lane = if lane + 1 == self.lanes.count() {
-            0
-        } else {
-            lane + 1
-        };
+        self.lane = self.lanes.after(lane);
         while self.lanes.post(lane, 1, true)? == 0 {
             self.lanes.poll()?;
         }

@@ -50,8 +50,7 @@ impl<P: Port> Workload for Host<P> {
     fn verify(&mut self, _: Work) -> anyhow::Result<Verified> {
         let operation = self.lanes.test.operation;
         let what = if operation.fetches() && !operation.atomic() {
-            // Who reads compares.
-            "memory was lent to the end"
+            "places in memory held to the end what was lent; who reads them compares as well"
         } else if operation.atomic() {
             "counters in memory hold as many as were added"
         } else if self.lanes.settled == 0 {

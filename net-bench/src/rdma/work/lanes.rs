@@ -156,6 +156,16 @@ impl<P: Port> Lanes<P> {
         self.posted.len()
     }
 
+    /// The lane whose turn comes after this one's.
+    #[inline]
+    pub fn after(&self, lane: usize) -> usize {
+        if lane + 1 == self.count() {
+            0
+        } else {
+            lane + 1
+        }
+    }
+
     /// Where a byte is spoilt.
     fn middle(&self) -> usize {
         (self.length - 1) / 2
@@ -545,9 +555,25 @@ impl<P: Port> Lanes<P> {
         }
     }
 
+    /// Compares what the other side reads with what this side put there; reads change nothing.
+    fn check_lent(&mut self) -> anyhow::Result<u64> {
+        let depth = u64::from(self.port.depth());
+        let carried = self.length.min(8);
+        for lane in 0..self.count() {
+            for number in (0..depth).filter(|number| *number != self.spoil) {
+                check_number(number, carried, self.port.target(lane as u32, number))
+                    .with_context(|| format!("what lane {lane} lent at {number}"))?;
+            }
+        }
+        Ok(depth * self.count() as u64)
+    }
+
     /// Compares this side's memory with what the other side posted; how many comparisons it were.
     fn check_target(&mut self) -> anyhow::Result<u64> {
         let operation = self.test.operation;
+        if operation == Operation::Read {
+            return self.check_lent();
+        }
         let written = matches!(operation, Operation::Write | Operation::WriteData);
         if self.marked || !(written || operation.atomic()) {
             return Ok(0);

@@ -113,11 +113,7 @@ impl<P: Port> PingPong<P> {
             return Ok(Work::default());
         }
         let lane = self.lane;
-        self.lane = if lane + 1 == self.lanes.count() {
-            0
-        } else {
-            lane + 1
-        };
+        self.lane = self.lanes.after(lane);
         self.send(lane)?;
         if self.lanes.compat() {
             self.await_own(lane)?;
@@ -135,11 +131,7 @@ impl<P: Port> PingPong<P> {
             rec.finish();
             return Ok(Work::default());
         }
-        self.lane = if lane + 1 == self.lanes.count() {
-            0
-        } else {
-            lane + 1
-        };
+        self.lane = self.lanes.after(lane);
         self.send(lane)?;
         if self.lanes.compat() {
             self.await_own(lane)?;
@@ -196,7 +188,7 @@ impl<P: Port> Workload for PingPong<P> {
             if !self.await_next(lane)? {
                 break;
             }
-            self.lane = (lane + 1) % self.lanes.count();
+            self.lane = self.lanes.after(lane);
             self.send(lane)?;
             work += self.lanes.work(1);
         }
