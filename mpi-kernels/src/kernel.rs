@@ -1,12 +1,17 @@
 //! The timed loops. Each kernel is one rank's part; all ranks call the same methods in the same
-//! order, because every method but construction may communicate.
+//! order, because every one, construction included, may communicate.
 
 pub mod collective;
+pub mod network;
+pub mod one_sided;
 pub mod pt2pt;
 
 use crate::merge::RankTotals;
+use crate::world::World;
 use hdrhistogram::Histogram;
 use reports::measure::Ticks;
+use reports::model::{HistogramRecord, Metric};
+use serde_json::{Map, Value};
 
 /// One rank's part of a kernel at one message size.
 pub trait Kernel {
@@ -22,12 +27,49 @@ pub trait Kernel {
     fn validate(&mut self) -> anyhow::Result<u64>;
 
     /// Runs one iteration per element of `ticks` and puts each one's length there, if this rank
-    /// times. Nothing in it allocates.
+    /// times; [`INVALID`] for an iteration that does not count. Nothing in it allocates.
     ///
     /// # Errors
     /// An MPI call that failed, where the library was told to return errors.
     fn run(&mut self, ticks: &mut [Ticks]) -> anyhow::Result<()>;
+
+    /// Told when the warm-up is over: what was counted until then is to be forgotten.
+    fn warmed_up(&mut self) {}
+
+    /// What the kernel knows beyond the times of its iterations. All ranks are asked at the end;
+    /// rank 0's answer goes into the report.
+    fn extras(&mut self, _: &World) -> Extras {
+        Extras::default()
+    }
+
+    /// What is to be said beside the numbers; asked of rank 0.
+    fn facts(&self, _: &Results) -> Map<String, Value> {
+        Map::new()
+    }
 }
+
+/// What a kernel adds to a measurement.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// Numbers beside those of its iterations.
+    pub metrics: Vec<Metric>,
+    /// Their distributions.
+    pub histograms: Vec<HistogramRecord>,
+    /// What was found out on the way.
+    pub facts: Map<String, Value>,
+}
+
+/// Damages what was received, to prove that a check finds it: the test's `--spoil`.
+fn damage(memory: &mut [u8]) {
+    let middle = memory.len() / 2;
+    if let Some(byte) = memory.get_mut(middle) {
+        *byte ^= 1;
+    }
+}
+
+/// The length of an iteration that does not count: this rank was late for its beginning. One such
+/// rank makes the iteration invalid for all, because it is larger than every length.
+pub const INVALID: Ticks = Ticks::MAX;
 
 /// Who times an iteration, and what of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +86,10 @@ pub enum Timer {
 /// What rank 0 knows after the timed iterations of a point.
 #[derive(Debug)]
 pub struct Results {
-    /// Timed iterations.
+    /// Timed iterations that count.
     pub iterations: u64,
+    /// Iterations that do not, because a rank was late for their beginning.
+    pub invalid: u64,
     /// One value per iteration, in nanoseconds.
     pub histogram: Histogram<u64>,
     /// The exact sum of the iterations in nanoseconds, before any division.

@@ -14,16 +14,19 @@
 
 pub mod cli;
 pub mod driver;
+mod evidence;
 pub mod kernel;
 pub mod kernels;
-pub mod launcher;
 pub mod memory;
 pub mod merge;
+pub mod method;
 pub mod pattern;
 pub mod program;
+pub mod raw;
 pub mod spec;
 mod sys;
-pub mod world;
+
+pub use mpi_world::{launcher, ledger, progress, watchdog, world};
 
 /// The program's name, in reports and messages.
 pub const PROGRAM: &str = "mpi-kernels";

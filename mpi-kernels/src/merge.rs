@@ -1,5 +1,10 @@
 //! From what each rank timed to what the world took: pure functions without MPI.
 
+pub use mpi_world::ranges::ranges;
+
+use hdrhistogram::Histogram;
+use reports::stats::{MedianInterval, median_interval_rank};
+
 /// One rank's share of the timed iterations of a collective.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RankTotals {
@@ -11,10 +16,13 @@ pub struct RankTotals {
 
 impl RankTotals {
     /// Adds a batch: this rank's times and the largest over all ranks, iteration by iteration.
+    /// Iterations whose largest is [`u64::MAX`] do not count.
     pub fn add(&mut self, own_ns: &[u64], largest_ns: &[u64]) {
-        self.sum_ns += own_ns.iter().sum::<u64>();
-        let slowest = own_ns.iter().zip(largest_ns);
-        self.slowest_count += slowest.filter(|(own, largest)| own == largest).count() as u64;
+        let counting = |&(_, largest): &(&u64, &u64)| *largest != u64::MAX;
+        for (own, largest) in own_ns.iter().zip(largest_ns).filter(counting) {
+            self.sum_ns += own;
+            self.slowest_count += u64::from(own == largest);
+        }
     }
 }
 
@@ -27,6 +35,74 @@ pub fn slowest_rank(totals: &[RankTotals]) -> Option<(usize, u64)> {
         .map(|rank| rank.slowest_count)
         .enumerate()
         .max_by_key(|&(rank, count)| (count, std::cmp::Reverse(rank)))
+}
+
+/// When the ranks entered an iteration, on a clock of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// This rank.
+    pub own_ns: u64,
+    /// The last of all.
+    pub latest_ns: u64,
+    /// The first of all.
+    pub earliest_ns: u64,
+}
+
+/// Whether an iteration that took `largest_ns` was slow because of a rank: because it entered last,
+/// if between the first entry and the last one at least half of that time passed; else, and where
+/// no common clock says who entered when, because its own time was the largest.
+///
+/// A rank that enters late need not take long itself: it finds the others waiting, and their times
+/// are the long ones.
+#[must_use]
+pub fn is_to_blame(own_ns: u64, largest_ns: u64, entry: Option<Entry>) -> bool {
+    match entry {
+        Some(entry) if 2 * (entry.latest_ns - entry.earliest_ns) >= largest_ns => {
+            entry.own_ns == entry.latest_ns
+        }
+        _ => own_ns == largest_ns,
+    }
+}
+
+/// How many values are not below the 99th percentile `p99`, to the histogram's resolution.
+#[must_use]
+pub fn count_beyond(histogram: &Histogram<u64>, p99: u64) -> u64 {
+    histogram.count_between(histogram.lowest_equivalent(p99), u64::MAX)
+}
+
+/// The order-statistic 95 % interval of the median, as [`reports::stats::median_interval`] has it,
+/// to the histogram's resolution (0.1 %). It takes iterations as independent; where neighbours
+/// resemble each other it is too narrow. `None` below six values.
+#[must_use]
+pub fn median_interval(histogram: &Histogram<u64>) -> Option<MedianInterval> {
+    let n = histogram.len();
+    let (k, coverage) = match usize::try_from(n) {
+        Ok(n) if n <= LARGEST_EXACT => median_interval_rank(n)?,
+        _ => {
+            // The normal approximation, rounded outwards.
+            let n = n as f64;
+            ((n / 2.0 - 1.96 * n.sqrt() / 2.0) as usize, 0.95)
+        }
+    };
+    Some(MedianInterval {
+        low: value_of_rank(histogram, k as u64) as f64,
+        high: value_of_rank(histogram, n + 1 - k as u64) as f64,
+        coverage,
+    })
+}
+
+/// Up to so many values the ranks of the interval are computed exactly: beyond, summing up the
+/// binomial distribution takes long, and its normal approximation is the same to a few ranks.
+const LARGEST_EXACT: usize = 20_000;
+
+/// The value of the `rank`-th smallest, counted from 1.
+fn value_of_rank(histogram: &Histogram<u64>, rank: u64) -> u64 {
+    let mut below = 0;
+    let reaches = histogram.iter_recorded().find(|value| {
+        below += value.count_since_last_iteration();
+        below >= rank
+    });
+    reaches.map_or(0, |value| value.value_iterated_to())
 }
 
 /// OSU's columns of a collective, in nanoseconds.
@@ -52,23 +128,6 @@ pub fn osu_columns(totals: &[RankTotals], iterations: u64) -> OsuColumns {
         min_ns: means.clone().fold(f64::INFINITY, f64::min),
         max_ns: means.fold(f64::NEG_INFINITY, f64::max),
     }
-}
-
-/// Ranks as text, runs of neighbours shortened: `0-3,8`.
-#[must_use]
-pub fn ranges(sorted: &[usize]) -> String {
-    let mut runs: Vec<(usize, usize)> = Vec::new();
-    for &rank in sorted {
-        match runs.last_mut() {
-            Some((_, last)) if *last + 1 == rank => *last = rank,
-            _ => runs.push((rank, rank)),
-        }
-    }
-    let text = |&(first, last): &(usize, usize)| match last - first {
-        0 => first.to_string(),
-        _ => format!("{first}-{last}"),
-    };
-    runs.iter().map(text).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -103,6 +162,63 @@ mod tests {
             "lowest of equals"
         );
         assert_eq!(slowest_rank(&[]), None);
+    }
+
+    #[test]
+    fn who_entered_late_is_to_blame_and_not_who_waited() {
+        let entry = |own_ns| {
+            Some(Entry {
+                own_ns,
+                latest_ns: 1200,
+                earliest_ns: 1000,
+            })
+        };
+        // Everybody waited 200 ns for the rank that came at 1200, and took 10 ns then.
+        assert!(is_to_blame(10, 210, entry(1200)), "the late one");
+        assert!(!is_to_blame(210, 210, entry(1000)), "one that waited");
+        // An iteration of 900 ns is not explained by 200 ns.
+        assert!(is_to_blame(900, 900, entry(1000)));
+        assert!(!is_to_blame(890, 900, entry(1200)));
+        assert!(is_to_blame(210, 210, None), "no clock: the longest time");
+        assert!(!is_to_blame(10, 210, None));
+    }
+
+    fn histogram(values: &[f64]) -> Histogram<u64> {
+        let mut histogram = reports::measure::new_histogram();
+        for &value in values {
+            histogram.record(value as u64).expect("in bounds");
+        }
+        histogram
+    }
+
+    #[test]
+    fn intervals_of_histograms_are_those_of_their_values() {
+        let mut state = 1u64;
+        let mut next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+            200.0 + (state >> 48) as f64
+        };
+        for n in [0, 5, 6, 7, 30, 101, 1000, 20_000, 20_001, 50_000] {
+            let values: Vec<f64> = (0..n).map(|_| next()).collect();
+            let exact = reports::stats::median_interval(&values);
+            let of_histogram = median_interval(&histogram(&values));
+            assert_eq!(exact.is_some(), of_histogram.is_some(), "{n}");
+            if let Some((exact, found)) = exact.zip(of_histogram) {
+                let near = |a: f64, b: f64| (a / b - 1.0).abs() < 2e-3;
+                assert!(near(exact.low, found.low), "{n}: {exact:?} {found:?}");
+                assert!(near(exact.high, found.high), "{n}: {exact:?} {found:?}");
+                assert!((exact.coverage - found.coverage).abs() < 1e-3 || n > 20_000);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_at_p99_counts_as_beyond() {
+        let values: Vec<f64> = (1..=200).map(f64::from).collect();
+        let histogram = histogram(&values);
+        assert_eq!(histogram.value_at_quantile(0.99), 198);
+        assert_eq!(count_beyond(&histogram, 198), 3);
+        assert_eq!(count_beyond(&histogram, 1_000_000), 0);
     }
 
     #[test]

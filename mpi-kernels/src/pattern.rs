@@ -1,7 +1,14 @@
 //! What messages contain, so that a wrong byte, a stale message or a missing rank is found out.
 //!
 //! The functions are pure and know nothing of MPI: the sender fills, the receiver checks against
-//! the same formula, and the tests damage buffers in between.
+//! the same formula, and the tests damage buffers in between. Here are the messages of two ranks,
+//! in [`block`] what collectives move, in [`reduction`] what they reduce.
+
+mod block;
+mod reduction;
+
+pub use block::Block;
+pub use reduction::{Element, Operation as ReductionOperation, Reduction};
 
 /// Who sent a message, and as which of how many: what its content depends on besides the place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,51 +83,6 @@ impl Stamp {
 /// Bytes over which the pattern counts up before it jumps.
 const BLOCK: usize = 256;
 
-/// How many different values the elements of a reduction take. A prime, so that no power-of-two
-/// block can be exchanged for its neighbour unnoticed.
-const PERIOD: usize = 251;
-
-/// The largest world whose sums are exact: each rank adds at most [`PERIOD`], and f32 holds every
-/// integer up to 2²⁴.
-pub const MAX_RANKS_OF_SUM: usize = (1 << f32::MANTISSA_DIGITS) / PERIOD;
-
-/// Fills one rank's contribution to a sum: integers from 1 to 251, so that a missing rank shows in
-/// every element.
-pub fn fill_contribution(elements: &mut [f32], rank: usize, round: usize) {
-    let first = rank * 13 + round * 29;
-    for (index, element) in elements.iter_mut().enumerate() {
-        *element = contribution(first + index);
-    }
-}
-
-fn contribution(place: usize) -> f32 {
-    // At most 251: exact in f32.
-    (1 + place % PERIOD) as f32
-}
-
-/// Compares a sum over `ranks` ranks with what it must be, element by element, exactly.
-///
-/// # Errors
-/// The first element that differs: where, what was expected and what is there.
-pub fn check_sum(sums: &[f32], ranks: usize, round: usize) -> anyhow::Result<()> {
-    let expected: Vec<f32> = (0..PERIOD)
-        .map(|index| {
-            (0..ranks)
-                .map(|rank| contribution(rank * 13 + round * 29 + index))
-                .sum()
-        })
-        .collect();
-    for (index, &found) in sums.iter().enumerate() {
-        let expected = expected[index % PERIOD];
-        anyhow::ensure!(
-            found == expected,
-            "the sum of element {index} of {} over {ranks} ranks is {found} instead of {expected}",
-            sums.len()
-        );
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,31 +137,5 @@ mod tests {
             assert!(other.check(&filled()).is_err());
         }
         assert!(STAMP.check(&vec![0; STAMP.size]).is_err());
-    }
-
-    fn sum_of(ranks: impl Iterator<Item = usize>, round: usize) -> Vec<f32> {
-        let mut sums = vec![0.0; 1000];
-        for rank in ranks {
-            let mut part = vec![0.0; sums.len()];
-            fill_contribution(&mut part, rank, round);
-            sums.iter_mut()
-                .zip(part)
-                .for_each(|(sum, part)| *sum += part);
-        }
-        sums
-    }
-
-    #[test]
-    fn sums_are_exact_and_a_missing_rank_shows() {
-        assert!(check_sum(&sum_of(0..5, 1), 5, 1).is_ok());
-        assert!(
-            check_sum(&sum_of(0..4, 1), 5, 1).is_err(),
-            "a rank is missing"
-        );
-        assert!(check_sum(&sum_of(0..5, 0), 5, 1).is_err(), "a stale round");
-        let mut wrong = sum_of(0..5, 1);
-        wrong[999] += 0.5;
-        let error = check_sum(&wrong, 5, 1).expect_err("half too much");
-        assert!(error.to_string().contains("element 999"), "{error}");
     }
 }

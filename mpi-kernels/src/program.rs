@@ -2,19 +2,27 @@
 
 use crate::cli::{self, Request};
 use crate::driver::Driver;
-use crate::kernels::Row;
+use crate::kernels::{self, Row};
 use crate::launcher;
-use crate::spec::{Point, Sweep};
-use crate::world::{Node, World};
+use crate::ledger::Ledger;
+use crate::raw::Raw;
+use crate::spec::{ClockSource, Point, Sweep};
+use crate::watchdog::Watchdog;
+use crate::world::World;
 use anyhow::Context;
-use mpi::topology::SimpleCommunicator;
-use mpi::traits::Communicator;
+use mpi_world::beginning;
 use reports::case;
-use reports::host::{self, Host};
-use reports::model::{Benchmark, Case, Fact, Outcome};
+use reports::host::Host;
+use reports::matrix::placement;
+use reports::matrix::topology::Topology;
+use reports::measure::Clock;
+use reports::model::{Benchmark, Case, Fact, Outcome, Severity};
 use reports::program::{self as frame, EXIT_FAILED, OutputArgs, Session, Usage};
-use std::panic;
+use serde_json::Value;
+use std::fs;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
 
 /// Runs the program and returns what the process exits with; the same on all ranks.
 #[must_use]
@@ -63,131 +71,245 @@ impl Refusal {
     }
 }
 
-/// Runs a sweep in a world of ranks. An error is everybody's, and rank 0's to tell.
+/// Runs a sweep in a world of ranks. An error of the run is everybody's, and rank 0's to tell.
 fn run(row: &Row, sweep: &Sweep, output: &OutputArgs) -> anyhow::Result<ExitCode> {
+    if sweep.method.clock_source == ClockSource::Monotonic {
+        // Nothing has read the clock yet, so this is in time.
+        let _ = Clock::choose_kernel("asked for by --clock-source monotonic");
+    }
+    // MPI_THREAD_SINGLE, as the peers run: at MPI_THREAD_FUNNELED Open MPI 4.1 needs a quarter more
+    // for a message of 8 bytes. The watchdog's thread is there, and never calls MPI.
     let universe = mpi::initialize().context("MPI is initialised already")?;
-    abort_all_on_panic();
-    let world = World::of(universe.world());
-    let code = match run_in(&world, row, sweep, output) {
-        Err(error) if world.is_root() => return Err(error),
-        Err(_) => EXIT_FAILED,
-        Ok(code) => code,
-    };
-    Ok(ExitCode::from(code))
+    beginning::abort_all_on_panic();
+    let world = World::of(universe.world(), crate::PROGRAM);
+    Ok(match run_in(&world, row, sweep, output) {
+        // Told before MPI_Finalize, where all ranks meet: launchers end the job when the first
+        // process leaves with a failure.
+        Err(error) if world.is_root() => frame::main(crate::PROGRAM, || Err(error)),
+        Err(error) => ExitCode::from(frame::error_code(&error)),
+        Ok(code) => ExitCode::from(code),
+    })
 }
 
 fn run_in(world: &World, row: &Row, sweep: &Sweep, output: &OutputArgs) -> anyhow::Result<u8> {
-    let seed = Fact::unavailable("nothing in these kernels is random");
-    let session = world.agree(Session::begin(crate::PROGRAM, seed))?;
-    let cases = measure(world, row, sweep);
-    let hosts = hosts(world)?;
+    world.ensure_same(
+        "the programs or MPI libraries of the nodes",
+        &beginning::build(crate::PROGRAM),
+    )?;
+    fits(world, row)?;
+    delays(world, sweep)?;
+    let points = points(world, row, sweep)?;
+    let session = world.agree(Session::begin(crate::PROGRAM, seed(sweep)))?;
+    let raw = world.agree(raw_file(world, sweep))?;
+    world
+        .progress()
+        .begin("the fingerprints of the nodes".to_owned());
+    let (hosts, missing) = beginning::hosts(world);
+    let paths = network_paths(world, sweep, &hosts)?;
+    let ledger = world.is_root().then(|| {
+        let benchmarks = points.iter().map(|point| benchmark(row, point));
+        let describe = Arc::new(move |case: &mut Case, hosts: &[Host]| {
+            placement::describe(case, hosts, paths.as_deref());
+        });
+        let output = output.clone();
+        let ledger = Ledger::open(crate::PROGRAM, session, hosts, describe, output, benchmarks);
+        if !missing.is_empty() {
+            let evidence = missing.join("; ");
+            ledger.flag(Severity::Invalid, "fingerprint_missing", evidence);
+        }
+        Arc::new(ledger)
+    });
+    let watchdog = Watchdog::start(world, ledger.clone(), sweep.method.deadline)?;
+    let mut driver = Driver::new(world, raw);
+    measure(&mut driver, row, &points, ledger.as_deref());
+    let samples = driver.finish();
+    if let Some((ledger, unheard)) = ledger.as_ref().zip(watchdog.unheard()) {
+        ledger.flag(Severity::Info, "hangs_unnamed", unheard);
+    }
     // The code is rank 0's, because only it knows what became of the report.
-    let code = if world.is_root() {
-        conclude(session, hosts, cases, output)
-    } else {
-        0
-    };
-    Ok(world.of_root(code))
+    let code = ledger.map_or(0, |ledger| {
+        let code = conclude(&ledger);
+        told(samples).unwrap_or(code)
+    });
+    let code = world.of_root(code);
+    drop(watchdog);
+    Ok(code)
 }
 
-/// Writes and prints the report. An error is told here and now: the other ranks wait for the code.
-fn conclude(session: Session, hosts: Vec<Host>, cases: Vec<Case>, output: &OutputArgs) -> u8 {
-    let report = session.finish_with_hosts(hosts, cases);
-    match frame::emit(&report, output) {
-        Ok(_) => frame::exit_code(&report.cases),
-        Err(error) => {
-            eprintln!("{}: {error:#}", crate::PROGRAM);
-            EXIT_FAILED
+/// The seed of what the kernel draws at random, if it does.
+fn seed(sweep: &Sweep) -> Fact<u64> {
+    let given = sweep.choices.iter().find(|(name, _)| name == "seed");
+    match given.and_then(|(_, values)| values.first()?.as_u64()) {
+        Some(seed) => Fact::Known(seed),
+        None => Fact::unavailable("nothing in this kernel is random"),
+    }
+}
+
+/// The network nodes above each host by the topology file, if one was given, on rank 0; nothing
+/// elsewhere. A file that does not fit this run is everybody's error, before anything is measured.
+fn network_paths(
+    world: &World,
+    sweep: &Sweep,
+    hosts: &[Host],
+) -> Result<Option<Vec<Vec<String>>>, Usage> {
+    let Some(file) = &sweep.method.topology else {
+        return Ok(None);
+    };
+    let read = || {
+        let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
+        Topology::parse(&text)?.paths_of(hosts)
+    };
+    let paths = world.is_root().then(read).transpose();
+    let failed = world.of_root(u8::from(paths.is_err())) != 0;
+    match paths {
+        Err(why) => Err(Usage(format!("--topology {}: {why}", file.display()))),
+        // Only rank 0's words are told.
+        Ok(_) if failed => Err(Usage("rank 0 refused the topology file".to_owned())),
+        Ok(paths) => Ok(paths),
+    }
+}
+
+/// Refuses a world that the kernel cannot run in. One rank alone is another matter: it gets a
+/// report that says what it cannot measure.
+fn fits(world: &World, row: &Row) -> Result<(), Usage> {
+    let (name, ranks) = (row.name, world.ranks());
+    if ranks == 1 {
+        return Ok(());
+    }
+    let refuse = |needed: usize, what: &str| {
+        Err(Usage(format!(
+            "{name} needs {what}, there are {ranks}: run it as `mpirun -n {needed} mpi-kernels \
+             {name}`"
+        )))
+    };
+    if ranks < row.min_ranks {
+        return refuse(row.min_ranks, &format!("at least {} ranks", row.min_ranks));
+    }
+    if row.pairs && !ranks.is_multiple_of(2) {
+        return refuse(ranks - 1, "an even number of ranks");
+    }
+    Ok(())
+}
+
+/// Refuses a delay of a rank that is not there.
+fn delays(world: &World, sweep: &Sweep) -> Result<(), Usage> {
+    match sweep.method.delay {
+        Some(delay) if delay.rank >= world.ranks() => Err(Usage(format!(
+            "--delay is for rank {}, and there are {}",
+            delay.rank,
+            world.ranks()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The file for raw samples, on rank 0; on the others only whether there is to be one.
+fn raw_file(world: &World, sweep: &Sweep) -> anyhow::Result<Option<Option<Raw>>> {
+    match &sweep.method.raw {
+        Some(path) if world.is_root() => Ok(Some(Some(Raw::create(path)?))),
+        Some(_) => Ok(Some(None)),
+        None => Ok(None),
+    }
+}
+
+/// Tells an error here and now, because the other ranks wait for the code, which this is.
+fn told(result: anyhow::Result<()>) -> Option<u8> {
+    let error = result.err()?;
+    eprintln!("{}: {error:#}", crate::PROGRAM);
+    Some(EXIT_FAILED)
+}
+
+/// Writes and prints the report, unless the watchdog has done so: then it also ends the process.
+fn conclude(ledger: &Ledger) -> u8 {
+    match ledger.close() {
+        Some(conclusion) => conclusion.emit(),
+        None => loop {
+            thread::park();
+        },
+    }
+}
+
+/// Measures every point of the sweep; rank 0 enters what came of them into its ledger.
+fn measure(driver: &mut Driver<'_>, row: &Row, points: &[Point], ledger: Option<&Ledger>) {
+    let world = driver.world();
+    let enter = |outcome: Outcome| {
+        if let Some(ledger) = ledger {
+            ledger.enter(outcome);
+        }
+    };
+    if world.ranks() < row.min_ranks {
+        return enter(too_few_ranks(row));
+    }
+    for point in points {
+        world.progress().begin(in_words(row, point));
+        if driver.interrupted() {
+            enter(Outcome::Skipped {
+                reason: "interrupted before it began".to_owned(),
+            });
+            continue;
+        }
+        // Other ranks than 0 get no numbers.
+        if let Some(result) = driver.measure(row, point).transpose() {
+            enter(Outcome::of(result));
         }
     }
 }
 
-/// Measures every point of the sweep; rank 0 gets the cases with their numbers.
-fn measure(world: &World, row: &Row, sweep: &Sweep) -> Vec<Case> {
-    let points = points(world, row, sweep);
-    if world.ranks() < row.min_ranks {
-        return vec![case_of(row, &points[0], too_few_ranks(world, row))];
-    }
-    let mut driver = Driver::new(world);
-    let mut cases = Vec::new();
-    for point in points {
-        let outcome = if driver.interrupted() {
-            Outcome::Skipped {
-                reason: "interrupted before it began".to_owned(),
-            }
-        } else {
-            match driver.measure(row, &point).transpose() {
-                Some(result) => Outcome::of(result),
-                // Measured, and rank 0 has the numbers.
-                None => continue,
-            }
-        };
-        cases.push(case_of(row, &point, outcome));
-    }
-    cases
+/// A point for a reader who wants to know where a run stands: `allreduce, 4096 bytes, type i32`.
+fn in_words(row: &Row, point: &Point) -> String {
+    let size = point.size_bytes.map(|size| format!(", {size} bytes"));
+    let choices = point.choices.iter().map(|(name, value)| match value {
+        Value::String(text) => format!(", {name} {text}"),
+        other => format!(", {name} {other}"),
+    });
+    let choices: String = choices.collect();
+    format!("{}{}{choices}", row.name, size.unwrap_or_default())
 }
 
-fn too_few_ranks(world: &World, row: &Row) -> Outcome {
-    let (name, needed, ranks) = (row.name, row.min_ranks, world.ranks());
-    let there = match ranks {
-        1 => "there is 1".to_owned(),
-        ranks => format!("there are {ranks}"),
-    };
+fn too_few_ranks(row: &Row) -> Outcome {
+    let (name, needed) = (row.name, row.min_ranks);
     Outcome::Skipped {
         reason: format!(
-            "{name} needs {needed} ranks, {there}: run it as `mpirun -n {needed} mpi-kernels {name}`"
+            "{name} needs {needed} ranks, there is 1: run it as `mpirun -n {needed} mpi-kernels \
+             {name}`"
         ),
     }
 }
 
-fn case_of(row: &Row, point: &Point, outcome: Outcome) -> Case {
+fn benchmark(row: &Row, point: &Point) -> Benchmark {
     let id = format!("{}/{}", crate::PROGRAM, row.name);
-    Case {
-        benchmark: Benchmark::new(id, row.definition, case::params(point)),
-        outcome,
+    Benchmark::new(id, row.definition, case::params(point))
+}
+
+/// The points of a sweep: every combination of choices, at each of its message sizes.
+fn points(world: &World, row: &Row, sweep: &Sweep) -> anyhow::Result<Vec<Point>> {
+    let method = &sweep.method;
+    let mut points = Vec::new();
+    for choices in sweep.combinations() {
+        let sizes: Vec<Option<usize>> = match cli::sizes_of(row, sweep, choices.get("type"))? {
+            Some(sizes) => sizes.into_iter().map(Some).collect(),
+            None => vec![None],
+        };
+        points.extend(sizes.into_iter().map(|size| Point {
+            size_bytes: size,
+            choices: choices.clone(),
+            iterations: sweep.iterations.of(size.unwrap_or(0)),
+            warmup: sweep.warmup.of(size.unwrap_or(0)),
+            window: sweep.window,
+            synchronisation: row.synchronised.then_some(method.sync),
+            clock: row.synchronised.then_some(method.clock),
+            time_budget_s: method.time_budget.map(|budget| budget.as_secs_f64()),
+            ci_width: method.ci_width,
+            delay: method.delay.filter(|_| row.synchronised),
+            ranks: world.ranks(),
+            nodes: world.nodes().len(),
+            spoil: method.spoil,
+        }));
     }
-}
-
-/// The points of a sweep: one per message size, or a single one without.
-fn points(world: &World, row: &Row, sweep: &Sweep) -> Vec<Point> {
-    let sizes: Vec<Option<usize>> = match &sweep.sizes {
-        Some(sizes) => sizes.iter().copied().map(Some).collect(),
-        None => vec![None],
-    };
-    let point = |size: Option<usize>| Point {
-        size_bytes: size,
-        element_type: row.sizes.and_then(|rule| rule.element_type),
-        iterations: sweep.iterations.of(size.unwrap_or(0)),
-        warmup: sweep.warmup.of(size.unwrap_or(0)),
-        window: sweep.window,
-        synchronisation: row.synchronisation,
-        ranks: world.ranks(),
-        nodes: world.nodes().len(),
-    };
-    sizes.into_iter().map(point).collect()
-}
-
-/// Every node's fingerprint, on rank 0; nothing elsewhere.
-fn hosts(world: &World) -> anyhow::Result<Vec<Host>> {
-    let texts = world.gather_from_nodes(|| {
-        // A fingerprint is what reports are made of: it always serialises.
-        serde_json::to_string(&host::fingerprint()).unwrap_or_default()
-    });
-    let read = |(text, node): (&String, &Node)| {
-        serde_json::from_str(text).with_context(|| {
-            let name = node.name();
-            format!("cannot read the fingerprint of {name}: is this the same build there?")
-        })
-    };
-    let hosts = texts.iter().zip(world.nodes()).map(read).collect();
-    world.agree(hosts)
-}
-
-/// A rank that panics must not leave the others waiting: after the message the whole job ends.
-fn abort_all_on_panic() {
-    let tell = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        tell(info);
-        SimpleCommunicator::world().abort(i32::from(EXIT_FAILED));
-    }));
+    if world.ranks() >= row.min_ranks {
+        for point in &points {
+            kernels::check(row, point).map_err(Usage)?;
+        }
+    }
+    Ok(points)
 }

@@ -354,7 +354,9 @@ fn fabric_options(command: Command) -> Command {
     command.mut_arg("port", |port| port.short(None))
 }
 
-fn probe_tcp() -> Availability {
+/// Whether this machine has TCP over loopback.
+#[must_use]
+pub fn probe_tcp() -> Availability {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)) {
         Ok(_) => Availability::Available,
         Err(error) => Availability::Unavailable {

@@ -135,7 +135,7 @@ pub fn run_rdma(
         Place::InProcess { family } | Place::OwnProcess { family } => {
             let companion = Companion::start(family.loopback())?;
             let mut channel = Channel::connect(companion.connect()?, &companion.key)?;
-            let finished = conduct::as_client(&mut channel, test, observer)?;
+            let finished = conduct::as_client(&mut channel, test, observer, &stop_requested)?;
             // It is this machine's, which the report knows already.
             Ok(conduct::Finished {
                 host: None,
@@ -150,7 +150,7 @@ pub fn run_rdma(
         } => {
             let stream = connect(host, *port, *family)?;
             let mut channel = Channel::connect(stream, key)?;
-            conduct::as_client(&mut channel, test, observer)
+            conduct::as_client(&mut channel, test, observer, &stop_requested)
                 .with_context(|| format!("server {host}:{port}"))
         }
     }
@@ -187,10 +187,14 @@ fn in_process(
     })
 }
 
-fn connect(host: &str, port: u16, family: Family) -> anyhow::Result<TcpStream> {
+/// A connection to the server at a host's port.
+///
+/// # Errors
+/// The name means nothing, or nobody answers.
+pub(crate) fn connect(host: &str, port: u16, family: Family) -> anyhow::Result<TcpStream> {
     let addresses: Vec<SocketAddr> = (host, port)
         .to_socket_addrs()
-        .with_context(|| format!("cannot resolve the host name {host:?} (-c)"))?
+        .with_context(|| format!("cannot resolve the host name {host:?}"))?
         .filter(|address| family.has(address))
         .collect();
     let mut last = None;
@@ -220,15 +224,20 @@ fn converse(
     observer: &dyn Observer,
 ) -> anyhow::Result<Vec<Finished>> {
     let mut channel = Channel::connect(stream, key)?;
-    let take_part = |test| take_part(&mut channel, test, observer);
+    let take_part = |test| take_part(&mut channel, test, observer, &stop_requested);
     tests.iter().map(take_part).collect()
 }
 
-/// Agreement, the test itself, and the server's result.
-fn take_part(
+/// Agreement, the test itself, and the server's result. `stop` is asked several times a second
+/// whether the test is to end early.
+///
+/// # Errors
+/// What went wrong, on which side.
+pub(crate) fn take_part(
     channel: &mut Channel,
     test: &Test,
     observer: &dyn Observer,
+    stop: &dyn Fn() -> bool,
 ) -> anyhow::Result<Finished> {
     channel.send(&Request::Test(Box::new(test.clone())))?;
     let ready = match channel.receive(MESSAGE_TIMEOUT)? {
@@ -241,7 +250,7 @@ fn take_part(
         Reply::Go => {}
         other => return Err(unexpected(other)),
     }
-    let (parts, reply) = measure(channel, test, &connections, &seats, observer)?;
+    let (parts, reply) = measure(channel, test, (&connections, &seats), observer, stop)?;
     // What this machine does not offer is the cause of whatever the server says to it.
     let parts = match parts {
         Err(error) if error.is::<Unavailable>() => return Err(error),
@@ -297,9 +306,9 @@ fn connect_parts(test: &Test, channel: &mut Channel, ready: &Ready) -> anyhow::R
 fn measure(
     channel: &mut Channel,
     test: &Test,
-    connections: &Connections,
-    seats: &[Option<u32>],
+    (connections, seats): (&Connections, &[Option<u32>]),
     observer: &dyn Observer,
+    stop: &dyn Fn() -> bool,
 ) -> anyhow::Result<(anyhow::Result<Vec<Part>>, Option<Reply>)> {
     let vitals = Vitals::new(test.lanes() as usize);
     let patient = Patient {
@@ -315,7 +324,7 @@ fn measure(
     let work = |_: &Rope| side::run(test, End::Client, connections, seats, &vitals, observer);
     let parts = attend(channel, &patient, work, |channel, turn| {
         if turn == Turn::Quiet {
-            if stop_requested() && !asked_to_stop {
+            if !asked_to_stop && stop() {
                 asked_to_stop = true;
                 vitals.stop();
                 // If the server cannot hear it, it is gone, which the next turn will show.
@@ -373,6 +382,9 @@ pub(crate) fn unexpected(reply: Reply) -> anyhow::Error {
         Reply::Ended | Reply::Done(_) => "the server ended before the test began".to_owned(),
         Reply::Joined(_) | Reply::Word(_) => {
             "the server speaks of a test over an RDMA device where none was due".to_owned()
+        }
+        Reply::Machine(_) | Reply::Brought(_) => {
+            "the server answers what it was not asked".to_owned()
         }
     };
     anyhow::anyhow!(text)

@@ -20,6 +20,7 @@ mod wire;
 pub use key::{KEY_VARIABLE, Key};
 
 use frame::{Sealer, TAG_BYTES};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::net::{SocketAddr, TcpStream};
@@ -93,6 +94,8 @@ pub struct Channel {
     peer: SocketAddr,
     outgoing: Sealer,
     incoming: Sealer,
+    /// Sent and received, the handshake included.
+    bytes: u64,
 }
 
 impl Channel {
@@ -135,7 +138,21 @@ impl Channel {
             stream,
             outgoing: Sealer::new(session, outgoing),
             incoming: Sealer::new(session, incoming),
+            bytes: handshake::TOTAL_BYTES as u64,
         })
+    }
+
+    /// How many bytes went over it in both directions, above TCP.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether there is something to receive, or the peer is gone.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        let mut watched = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut watched, PollTimeout::ZERO), Ok(1..))
     }
 
     /// The peer's address on this connection.
@@ -159,6 +176,7 @@ impl Channel {
     pub fn send<M: Serialize>(&mut self, message: &M) -> Result<(), ControlError> {
         let payload = serde_json::to_vec(message).map_err(ControlError::Malformed)?;
         let framed = self.outgoing.seal(&payload)?;
+        self.bytes += framed.len() as u64;
         Wire::new(&self.stream, MESSAGE_TIMEOUT)?.write_all(&framed)
     }
 
@@ -173,6 +191,7 @@ impl Channel {
         let length = frame::payload_length(header)?;
         let mut body = vec![0; length + TAG_BYTES];
         wire.read_exact(&mut body)?;
+        self.bytes += (header.len() + body.len()) as u64;
         let payload = self.incoming.open(&body)?;
         serde_json::from_slice(payload).map_err(ControlError::Malformed)
     }

@@ -7,7 +7,8 @@
 //! [`observe`] notes what was behind the numbers. The client puts the two sides' results together as
 //! [`metrics`]. Tests over RDMA devices take the same way through [`rdma`], with a server in a process
 //! of its own ([`companion`]) where none is named. [`place`] puts threads and listeners where the
-//! queues of the network card are.
+//! queues of the network card are. [`mesh`] has servers measure among each other, each sent to the
+//! others on [`errand`]s.
 //!
 //! It is a library so that tests can reach every part that reads what a stranger sent.
 #![forbid(unsafe_code)]
@@ -17,6 +18,8 @@ pub mod cases;
 pub mod client;
 pub mod companion;
 pub mod control;
+pub mod errand;
+pub mod mesh;
 pub mod metrics;
 pub mod observe;
 pub mod place;

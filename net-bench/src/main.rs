@@ -1,4 +1,4 @@
-//! The command line: the subcommands of the table, `list`, `fabric_info` and `serve`.
+//! The command line: the subcommands of the table, `mesh`, `list`, `fabric_info` and `serve`.
 
 mod fabric_info;
 mod list;
@@ -7,6 +7,7 @@ mod serve;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use net_bench::PROGRAM;
 use net_bench::cases::{CASES, Row};
+use net_bench::mesh;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use reports::host;
 use reports::model::Fact;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
             Some(("fabric_info", matches)) => {
                 fabric_info::run(&fabric_info::FabricInfoArgs::from_arg_matches(matches)?)
             }
+            Some((mesh::NAME, matches)) => mesh::command::run(matches),
             Some(("serve", matches)) => serve::run(&serve::ServeArgs::from_arg_matches(matches)?),
             Some((name, matches)) => {
                 let row = CASES.iter().find(|row| row.entry.name == name);
@@ -56,7 +58,10 @@ fn command() -> Command {
         .subcommand(list)
         .subcommand(fabric_info)
         .subcommand(serve);
-    program.subcommands(CASES.iter().map(case))
+    let cases = CASES.iter().map(case);
+    program
+        .subcommands(cases)
+        .subcommand(mesh::command::command())
 }
 
 /// The subcommand of a case.
@@ -81,6 +86,7 @@ fn measure(row: &Row, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         });
     }
     let spec = (row.spec)(matches)?;
+    spec.output.check()?;
     let arrival = spec.sockets().ok().and_then(|test| test.request_arrival());
     let seed = match arrival {
         Some(arrival) => Fact::Known(arrival.seed),

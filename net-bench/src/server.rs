@@ -4,10 +4,12 @@
 use crate::attend::{Line, Patient, Rope, Turn, Watch, attend};
 use crate::control::message::{Ready, Reply, Request};
 use crate::control::{Channel, ControlError, Key, MESSAGE_TIMEOUT};
+use crate::errand::Errand;
 use crate::observe::queues::Steering;
 use crate::rdma::conduct;
 use crate::rdma::test::RdmaTest;
 use crate::side::{self, End};
+use crate::spec::Tested;
 use crate::test::{Test, Transport};
 use crate::transport::connections::Connections;
 use crate::transport::rendezvous::{self, Listener};
@@ -15,7 +17,7 @@ use crate::workload::Vitals;
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use reports::host::Host;
+use reports::host::{self, Host};
 use reports::measure::Silent;
 use reports::model::Unavailable;
 use std::collections::BTreeMap;
@@ -365,6 +367,21 @@ impl Server {
                         Err(error) => break Err(error),
                     }
                 }
+                Ok(Request::Describe) => {
+                    let host = self.options.host.clone();
+                    let host = host.unwrap_or_else(host::fingerprint);
+                    channel.send(&Reply::Machine(Box::new(host)))?;
+                    served.push("its description".to_owned());
+                }
+                Ok(Request::Errand(errand)) => {
+                    busy.store(true, Ordering::Relaxed);
+                    let result = self.serve_errand(&mut channel, &errand);
+                    busy.store(false, Ordering::Relaxed);
+                    match result {
+                        Ok(()) => served.push(errand.summary()),
+                        Err(error) => break Err(error),
+                    }
+                }
                 // What was said while the test ended on its own.
                 Ok(Request::Stop | Request::Ended | Request::Word(_)) if !served.is_empty() => {}
                 Ok(Request::Stop | Request::Ended | Request::Word(_)) => {
@@ -397,6 +414,31 @@ impl Server {
                 most_s: self.options.limits.seconds.map(|most| most + OVERTIME_S),
             })?;
             Ok(Reply::Done(vec![leg]))
+        })();
+        Self::conclude(channel, result)
+    }
+
+    /// One test as the client of another server, on behalf of this client, and what it brought.
+    fn serve_errand(&self, channel: &mut Channel, errand: &Errand) -> anyhow::Result<()> {
+        let result = (|| {
+            errand
+                .check(&self.options.key)
+                .map_err(|fault| anyhow::anyhow!("refused: {fault}"))?;
+            let bytes = match &errand.test {
+                Tested::Sockets(test) => {
+                    self.options.limits.check(test)?;
+                    test.memory_bytes()
+                }
+                Tested::Rdma(test) => {
+                    self.options.limits.check_rdma(test)?;
+                    test.memory_bytes()
+                }
+            };
+            let _grant = self.grant(bytes)?;
+            // Whoever sent us says nothing before we are back, unless it is to call us back.
+            let stop = || self.ending.load(Ordering::Relaxed) || channel.has_news();
+            let brought = errand.run(&self.options.key, &stop)?;
+            Ok(Reply::Brought(Box::new(brought)))
         })();
         Self::conclude(channel, result)
     }
@@ -520,7 +562,7 @@ impl Server {
                     vitals.peer_ended();
                     return Watch::On;
                 }
-                Ok(Request::Test(_) | Request::Rdma(_) | Request::Word(_)) => {
+                Ok(_) => {
                     lost = Some(anyhow::anyhow!("the client asked for a test within a test"));
                 }
                 Err(error) => lost = Some(error.into()),

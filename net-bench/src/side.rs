@@ -457,6 +457,7 @@ pub fn plan(test: &Test, role: Role, threads: usize) -> Plan {
         warmup: Limit::Duration(warmup),
         run,
         interval: Duration::from_secs_f64(test.interval_s),
+        slice_histograms: false,
     }
 }
 

@@ -23,6 +23,7 @@ use crate::test::{Arrival, Engine, MAX_THREADS, Receive, Shape, SocketOptions, T
 use options::LoadArgs;
 use reports::host::Host;
 use reports::program::{OutputArgs, Usage};
+use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
 
 /// Warm-up of a timed run where none is asked for, in seconds.
@@ -44,7 +45,8 @@ pub struct Spec {
 }
 
 /// What both sides of a case do.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Tested {
     /// Flows of sockets.
     Sockets(Test),

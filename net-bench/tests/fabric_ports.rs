@@ -401,7 +401,10 @@ fn refusals() {
         fabric.domain = Some("nosuch0".to_owned());
         fabric.server_domain = Some("nosuch0".to_owned());
     }
-    assert!(error(&nowhere).to_string().contains("nosuch0"));
+    let nowhere = error(&nowhere);
+    let words = nowhere.to_string();
+    assert!(nowhere.downcast_ref::<Unavailable>().is_none(), "{words}");
+    assert!(words.contains("nosuch0") && words.contains("lo"), "{words}");
     let mut greedy = test(Some("tcp;ofi_rxm"), None, Operation::Send);
     greedy.inline_bytes = Some(1 << 30);
     let facts = both(&greedy).unwrap();

@@ -286,7 +286,7 @@ fn accept_from(stranger: impl FnOnce(TcpStream) + Send + 'static) -> ControlErro
     let caller = std::thread::spawn(move || stranger(TcpStream::connect(address).unwrap()));
     let (stream, _) = listener.accept().unwrap();
     let outcome = Channel::accept(stream, &Key::EMPTY)
-        .and_then(|mut channel| channel.receive::<Request>(Duration::from_secs(5)));
+        .and_then(|mut channel| channel.receive::<Request>(Duration::from_secs(60)));
     caller.join().unwrap();
     outcome.expect_err("a mutated conversation is refused")
 }

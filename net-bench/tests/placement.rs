@@ -221,7 +221,7 @@ fn four_queues() -> Steering {
 fn queues_of_flows(control: &TcpListener, transport: Transport) -> Vec<u32> {
     let (stream, _) = control.accept().unwrap();
     let mut channel = Channel::accept(stream, &Key::EMPTY).unwrap();
-    let Request::Test(test) = channel.receive(Duration::from_secs(10)).unwrap() else {
+    let Request::Test(test) = channel.receive(Duration::from_secs(60)).unwrap() else {
         panic!("a test was to come");
     };
     let streams = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -282,7 +282,7 @@ fn flows_come_from_ports_that_lead_to_the_queues() {
         // The client hangs up before it makes a flow.
         let client = std::thread::spawn(move || client.output().unwrap());
         let mut channel = Channel::accept(control.accept().unwrap().0, &Key::EMPTY).unwrap();
-        channel.receive::<Request>(Duration::from_secs(10)).unwrap();
+        channel.receive::<Request>(Duration::from_secs(60)).unwrap();
         let ready = Ready {
             data: vec![DataAddress::Port { ip: None, port: 1 }],
             token: [7; 16],

@@ -64,7 +64,7 @@ fn script(commands: &[String]) -> String {
         let file = format!("\"$LAB_OUT/{number}");
         writeln!(
             script,
-            "timeout -s KILL 90 {PROGRAM} {command} --json >{file}.json\" 2>{file}.err\"; \
+            "timeout -s KILL 240 {PROGRAM} {command} --json >{file}.json\" 2>{file}.err\"; \
              echo $? >{file}.rc\""
         )
         .unwrap();
@@ -125,11 +125,14 @@ const VERBS: &[&str] = &[
     "verbs_send -m bandwidth -T 2 -q 4 -s 4K",
     "verbs_send --events -I 0",
     "verbs_send --rdma-cm --verify -s 100",
+    "verbs_send --rdma-cm --service ud --verify -s 100",
+    "verbs_write --rdma-cm --service uc --verify -s 100 -q 2",
     "verbs_write --verify -s 300",
     "verbs_write --mode compat",
     "verbs_write --service uc",
     "verbs_write --operation write_data --verify -s 5000",
     "verbs_write -m bandwidth --verify -q 2",
+    "verbs_write -m bandwidth --service uc --verify -s 3000",
     "verbs_write -m bandwidth --operation write_data --verify -s 5000",
     "verbs_write -m bandwidth -b -s 4K --verify",
     "verbs_read --verify -s 300",
@@ -216,6 +219,41 @@ fn what_a_device_does_not_have_is_said() {
             *exit_code,
             "{command}: {said}"
         );
+    }
+}
+
+/// Whoever may lock too little memory is told how much that is and how to get more.
+#[test]
+fn too_little_locked_memory_is_said_with_the_remedy() {
+    // Without its privilege even root has a limit. Both sides, then the server alone.
+    let limited = "setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock prlimit --memlock=65536";
+    let (test, key) = (
+        format!("verbs_send -m bandwidth -s 64K {OPERATIONS} --json"),
+        common::KEY,
+    );
+    let script = format!(
+        "set -u\n\
+         export NET_BENCH_KEY={key}\n\
+         {limited} {PROGRAM} {test} >\"$LAB_OUT/0.json\" 2>\"$LAB_OUT/0.err\"\n\
+         echo $? >\"$LAB_OUT/0.rc\"\n\
+         {limited} {PROGRAM} serve --port 5299 2>\"$LAB_OUT/serve.err\" &\n\
+         sleep 2\n\
+         {PROGRAM} {test} -c 127.0.0.1 --port 5299 >\"$LAB_OUT/1.json\" 2>\"$LAB_OUT/1.err\"\n\
+         echo $? >\"$LAB_OUT/1.rc\"\n\
+         kill $!\n"
+    );
+    let Some(results) = lab("locked memory", 1, &script) else {
+        return;
+    };
+    for number in [0, 1] {
+        let report = report(results.path(), number);
+        let Outcome::Failed { error } = &report.cases[0].outcome else {
+            panic!("{number}: {:?}", report.cases[0].outcome);
+        };
+        for word in ["ibv_reg_mr", "65536 bytes", "RLIMIT_MEMLOCK", "ulimit -l"] {
+            assert!(error.contains(word), "{number}, {word}: {error}");
+        }
+        assert_eq!(code(results.path(), number), 1, "{number}");
     }
 }
 
@@ -326,7 +364,8 @@ fn what_libfabric_does_not_have_is_said() {
     for (command, code, word) in [
         ("fabric_pingpong -p nope", 1, "tcp;ofi_rxm"),
         ("fabric_rma -p udp --endpoint msg", 3, "udp"),
-        ("fabric_pingpong -p tcp --domain nope", 3, "nope"),
+        ("fabric_pingpong -p tcp --domain nope", 1, "lo"),
+        ("fabric_pingpong --server-domain nope", 1, "--server-domain"),
         ("fabric_pingpong -p efa", 3, "efa"),
     ] {
         let output = fabric(&format!("{command} -n 10"));
@@ -475,7 +514,7 @@ fn two_hosts_measure_and_a_dead_peer_is_noticed() {
         done
         {}
         (sleep 6; lab-on 2 pkill -KILL net-bench) &
-        timeout -s KILL 90 {PROGRAM} verbs_send -m bandwidth -s 4K -t 60 -c 10.77.0.2 --timeout 8 \
+        timeout -s KILL 240 {PROGRAM} verbs_send -m bandwidth -s 4K -t 60 -c 10.77.0.2 --timeout 8 \
             --key-file \"$LAB_OUT/key\" --json >\"$LAB_OUT/dead.json\"; echo $? >\"$LAB_OUT/dead.rc\"
         kill $server; exit 0",
         script(&commands)

@@ -399,10 +399,17 @@ fn the_connection_manager_connects() {
         (verbs.rdma_cm, verbs.shared_receives) = (true, true);
     });
     works("rdma_cm, shared receives", &test);
-    let test = with(Operation::Send, |_, verbs| {
-        (verbs.rdma_cm, verbs.service) = (true, Service::Ud);
-    });
-    refuses(&test, "connects RC only");
+    for (service, operation) in [
+        (Service::Ud, Operation::Send),
+        (Service::Uc, Operation::Send),
+        (Service::Uc, Operation::Write),
+    ] {
+        let test = with(operation, |test, verbs| {
+            (verbs.rdma_cm, verbs.service, test.lanes) = (true, service, 3);
+        });
+        let facts = works(&format!("rdma_cm {service:?} {operation:?}"), &test);
+        assert_eq!(facts.used["connected_by"], "connection manager");
+    }
 }
 
 #[test]
@@ -552,6 +559,11 @@ fn far_tests() -> Vec<RdmaTest> {
     tests.push(send(|_, verbs| verbs.service = Service::Ud));
     tests.push(send(|_, verbs| verbs.gid_index = Some(0)));
     tests.push(send(|_, verbs| verbs.rdma_cm = true));
+    for service in [Service::Uc, Service::Ud] {
+        tests.push(with(Operation::Send, |_, verbs| {
+            (verbs.rdma_cm, verbs.service) = (true, service);
+        }));
+    }
     tests.push(send(|_, verbs| {
         (verbs.rdma_cm, verbs.gid_index) = (true, Some(0));
     }));
@@ -577,8 +589,13 @@ fn far_server() {
     }
     let (stream, _) = listener.accept().unwrap();
     let meeting = meeting_over(&stream);
-    let _port = verbs::open(&test(), End::Server, 0, &meeting).unwrap();
+    let mut port = verbs::open(&test(), End::Server, 0, &meeting).unwrap();
     let () = meeting.swap(&()).unwrap();
+    // What this side said last may not have left yet: it has when the other begins.
+    let begun = Instant::now();
+    while port.poll(&mut [Completion::NONE; 16]).unwrap() == 0 {
+        assert!(begun.elapsed() < PATIENCE, "nothing came");
+    }
     // Nothing is closed: that is left to the kernel, as when a process is killed.
     std::process::exit(7);
 }

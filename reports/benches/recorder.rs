@@ -52,6 +52,7 @@ fn recorder(criterion: &mut Criterion) {
                 warmup: Limit::Ops(1000),
                 run: Limit::Ops(operations.max(1)),
                 interval: Duration::from_secs(1),
+                slice_histograms: false,
             };
             let totals = run(&plan, &Silent, |_| Ok(Box::new(Null))).expect("null cannot fail");
             Duration::from_secs_f64(totals.elapsed_s)

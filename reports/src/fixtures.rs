@@ -1,6 +1,6 @@
 //! Small reports for the crate's own tests.
 
-use crate::host::Host;
+use crate::host::{Cloud, Host};
 use crate::measure::{histogram_record, new_histogram};
 use crate::model::{
     Aggregation, Benchmark, Case, Direction, Fact, Interval, Measurement, Metric, Outcome, Report,
@@ -62,6 +62,7 @@ fn case(name: &str, latency_ns: f64) -> Case {
             p50_ns: Some(latency_ns),
             p99_ns: None,
             max_ns: None,
+            hdr_v2_base64: None,
             flags: Vec::new(),
         }],
         matrices: Vec::new(),
@@ -72,6 +73,25 @@ fn case(name: &str, latency_ns: f64) -> Case {
     Case {
         benchmark,
         outcome: Outcome::Measured(Box::new(measurement)),
+    }
+}
+
+/// An instance of this id in a zone and a group.
+pub(crate) fn cloud(instance_id: Fact<String>) -> Cloud {
+    let known = |text: &str| Fact::Known(text.to_owned());
+    Cloud {
+        provider: "aws".to_owned(),
+        instance_type: known("hpc7g.16xlarge"),
+        instance_id,
+        life_cycle: known("on-demand"),
+        availability_zone: known("us-east-1a"),
+        az_id: known("use1-az4"),
+        region: known("us-east-1"),
+        placement_group: known("group-1"),
+        partition: Fact::unavailable("404: not in a partition placement group"),
+        host_id: Fact::unavailable("404: not on a dedicated host"),
+        ami: known("ami-1"),
+        interfaces: Fact::Known(Vec::new()),
     }
 }
 

@@ -39,7 +39,7 @@ use crate::model::Fact;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tree::Tree;
 
 /// One machine.
@@ -198,6 +198,13 @@ fn give_reason(value: &mut serde_json::Value, reason: &str) {
 #[must_use]
 pub fn fingerprint() -> Host {
     fingerprint_at(&Roots::system())
+}
+
+/// Learns of one whole block device of the machine whose files lie below these two, by its name in
+/// /sys/block. What is not there is unavailable, field by field.
+#[must_use]
+pub fn block_device(sys: &Path, proc: &Path, name: &str) -> BlockDevice {
+    block::one(&Tree::new(sys), &Tree::new(proc), name)
 }
 
 /// Learns what the machine whose files lie below `roots` is like.

@@ -124,7 +124,13 @@ impl Format {
     /// on this machine.
     pub(crate) fn lacks_device(self, text: &str) -> bool {
         match self {
-            Self::Perftest => text.contains("Unable to find the Infiniband/RoCE device"),
+            // Which of the two it comes to depends on the tool.
+            Self::Perftest => [
+                "Unable to find the Infiniband/RoCE",
+                "Did not detect devices",
+            ]
+            .iter()
+            .any(|words| text.contains(words)),
             Self::FiPingpong | Self::Fabtests => {
                 text.contains("fi_getinfo(): ") && text.contains("(No data available)")
             }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 /// Every command has exit codes of its own; these hold for all.
 const EXIT_CODES_HELP: &str = "Exit codes: 0 done, 2 wrong usage; what else there is says each \
     command's --help. compare: 1 regression, 3 incomparable, 4 insufficient or invalid. run: 1 \
-    something failed, 4 measured but invalid.";
+    something failed, 4 measured but invalid. merge: 4 a node is missing. screen: 5 slow, 6 unreachable.";
 
 /// Runs benchmark suites and reads what they reported
 #[derive(Parser)]
@@ -37,6 +37,12 @@ enum Command {
     /// OSU, IMB into reports
     #[command(after_help = cli::import::HELP)]
     Import(cli::import::ImportArgs),
+    /// Screen a cluster in minutes: which nodes are good, slow, or do not answer
+    #[command(after_help = cli::screen::help())]
+    Screen(cli::screen::ScreenArgs),
+    /// Merge the reports of many nodes and programs into one cluster's, and name who is missing
+    #[command(after_help = cli::merge::HELP)]
+    Merge(cli::merge::MergeArgs),
     /// Compare two groups of runs: environments first, then every metric with interval and verdict
     #[command(after_help = cli::compare::HELP)]
     Compare(cli::compare::CompareArgs),
@@ -63,6 +69,8 @@ fn main() -> ExitCode {
         Command::Html(args) => cli::html::run(&args),
         Command::Export(args) => cli::export::run(&args),
         Command::Import(args) => cli::import::run(&args),
+        Command::Screen(args) => cli::screen::run(&args),
+        Command::Merge(args) => cli::merge::run(&args),
         Command::Compare(args) => cli::compare::run(args),
         Command::Rank(args) => cli::rank::run(&args),
         Command::Trend(args) => cli::trend::run(args),

@@ -18,7 +18,9 @@ mod watch;
 pub use clock::{Clock, Ticks};
 pub use harness::{NeighbourFailed, Totals, run, run_where_made};
 pub use latencies::Latencies;
-pub use metrics::{decode_histogram, histogram_record, latency_metrics, percentile, rate_metrics};
+pub use metrics::{
+    coarse_histogram, decode_histogram, histogram_record, latency_metrics, percentile, rate_metrics,
+};
 pub use recorder::{MAX_LATENCY_NS, Recorder, new_histogram};
 pub use stop::{install_signal_handlers, stop_requested};
 pub use thread::ThreadTotals;
@@ -33,7 +35,7 @@ use std::time::Duration;
 /// What is measured: one thread's share of a case.
 ///
 /// The harness builds one per thread and calls, in this order: `prepare`, then `step` for as long
-/// as the [`Plan`] says, then `drain`, then `verify`.
+/// as the [`Plan`] says (between two of them `window_opens`), then `drain`, then `verify`.
 pub trait Workload {
     /// Everything that must not be timed: connections, buffers, files.
     ///
@@ -47,6 +49,9 @@ pub trait Workload {
     /// # Errors
     /// Whatever went wrong with an operation; the run stops and the case fails.
     fn step(&mut self, rec: &mut Recorder) -> anyhow::Result<Work>;
+
+    /// Told when the measured window opens: what was counted so far belongs to the warm-up.
+    fn window_opens(&mut self, _now: Ticks) {}
 
     /// Ends work in flight after the window closed: reaps outstanding I/O, shuts sockets down. Not
     /// timed. Returns work completed here, which counts for `verify` and for no metric.
@@ -63,6 +68,12 @@ pub trait Workload {
     /// # Errors
     /// What was expected, what was found, and where.
     fn verify(&mut self, total: Work) -> anyhow::Result<Verified>;
+
+    /// CPU time in seconds that threads of the kernel have used so far for this workload, beside
+    /// the calling thread's own. Read where the window opens and where it closes.
+    fn kernel_cpu_s(&mut self) -> f64 {
+        0.0
+    }
 
     /// Names of histograms beyond the main one, in the order of [`Recorder::record_extra`].
     fn extra_histograms(&self) -> &'static [&'static str] {
@@ -103,6 +114,8 @@ pub struct Plan {
     pub run: Limit,
     /// Length of the slices reported while the window is open; at least 10 ms.
     pub interval: Duration,
+    /// Whether each slice keeps its whole distribution.
+    pub slice_histograms: bool,
 }
 
 impl Plan {

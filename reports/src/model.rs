@@ -20,6 +20,7 @@ mod unknown;
 
 pub(crate) use check::check;
 pub use fact::Fact;
+pub(crate) use file::find as find_files;
 pub use file::{MAX_REPORT_BYTES, load, load_all, write};
 pub use measurement::{
     Aggregation, Counter, Direction, Flag, HistogramRecord, Interval, Matrix, MatrixNode,

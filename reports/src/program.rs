@@ -1,15 +1,18 @@
 //! What all programs share at their edges: the output options, the version, the report's frame,
 //! and the exit code.
 
+mod output;
+pub mod ranks;
+
+pub use output::OutputArgs;
+
 use crate::host::{self, Host};
 use crate::measure::{self, Clock, Event, Observer, Phase};
 use crate::model::{self, Case, Fact, Outcome, Program, Report, Run, Scheduler, Schema, Severity};
 use crate::render::{terminal, text::visible_lines};
 use anyhow::Context;
-use clap::Args;
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Everything was measured.
@@ -34,7 +37,7 @@ pub fn version() -> &'static str {
     static VERSION: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     VERSION.get_or_init(|| {
         let commit = match (env!("SUITE_COMMIT"), env!("SUITE_DIRTY")) {
-            ("", _) => "unknown commit".to_owned(),
+            ("", _) => "commit not recorded".to_owned(),
             (commit, "true") => format!("commit {commit} with local changes"),
             (commit, _) => format!("commit {commit}"),
         };
@@ -46,19 +49,8 @@ pub fn version() -> &'static str {
     })
 }
 
-/// Where the report goes.
-#[derive(Debug, Clone, Default, Args)]
-pub struct OutputArgs {
-    /// Print the JSON report on standard output, and nothing else there
-    #[arg(long, help_heading = "Output")]
-    pub json: bool,
-    /// Also write the JSON report to FILE, or into DIR under a name of its own
-    #[arg(short, long, value_name = "FILE|DIR", help_heading = "Output")]
-    pub output: Option<PathBuf>,
-}
-
 /// The frame of a report, opened when the program starts its work.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Session {
     program: String,
     started: String,
@@ -87,7 +79,7 @@ impl Session {
         Self {
             program: program.to_owned(),
             started,
-            seed: Fact::unavailable("the program wrote no report"),
+            seed: Fact::unavailable(STAND_IN),
         }
     }
 
@@ -130,6 +122,21 @@ impl Session {
     }
 }
 
+/// Why the report of a program that wrote none knows no seed.
+const STAND_IN: &str = "the program wrote no report";
+
+/// What its case is defined as.
+pub(crate) const STAND_IN_DEFINITION: &str =
+    "A command of a suite that wrote no report of its own.";
+
+/// Whether a report is one on behalf of a program that could not write its own: its host is the one
+/// that says so, and need not be the one where it failed.
+#[must_use]
+pub fn is_stand_in(report: &Report) -> bool {
+    let mut cases = report.cases.iter();
+    !report.cases.is_empty() && cases.all(|case| case.benchmark.definition == STAND_IN_DEFINITION)
+}
+
 /// Now, RFC 3339 in UTC, to the millisecond.
 #[must_use]
 pub fn now() -> String {
@@ -147,6 +154,9 @@ pub fn timestamp(time: std::time::SystemTime) -> Option<String> {
 #[must_use]
 pub fn this_program(name: &str) -> Program {
     let known = |text: &str| match text {
+        "" if env!("SUITE_PROFILE") == "debug" => {
+            Fact::unavailable("only a release build records it")
+        }
         "" => Fact::unavailable("git could not be asked when this was built"),
         text => Fact::Known(text.to_owned()),
     };
@@ -241,6 +251,14 @@ fn scheduler(var: impl Fn(&str) -> Option<String>) -> Fact<Scheduler> {
             "AWS_BATCH_JOB_NUM_NODES",
             "OMPI_COMM_WORLD_SIZE",
         ),
+        ("pbs", "PBS_JOBID", "PBS_JOBID", "PBS_NUM_NODES", "PBS_NP"),
+        (
+            "lsf",
+            "LSB_JOBID",
+            "LSB_JOBID",
+            "LSB_MCPU_HOSTS",
+            "LSB_DJOB_NUMPROC",
+        ),
         (
             "open-mpi",
             "OMPI_COMM_WORLD_SIZE",
@@ -269,12 +287,13 @@ fn scheduler(var: impl Fn(&str) -> Option<String>) -> Fact<Scheduler> {
 /// Puts a report where the user asked and returns the exit code that it deserves.
 ///
 /// # Errors
-/// What the kernel says of the file, the folder or the disk.
+/// [`Usage`] where something would be destroyed (see [`OutputArgs::check`]); what the kernel says of
+/// the file, the folder or the disk.
 pub fn emit(report: &Report, output: &OutputArgs) -> anyhow::Result<ExitCode> {
     let json = model::to_json(report);
     if let Some(path) = &output.output {
-        let names_folder = path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/");
-        let file = if names_folder {
+        output.check()?;
+        let file = if OutputArgs::names_folder(path) {
             path.join(file_name(report))
         } else {
             path.clone()
@@ -396,6 +415,12 @@ impl Observer for Progress {
                 expected: Some(length),
             } => {
                 format!("warm-up {:.1} s", length.as_secs_f64())
+            }
+            Event::Phase {
+                phase: Phase::Verify,
+                expected: Some(length),
+            } => {
+                format!("verification, about {:.0} s", length.as_secs_f64())
             }
             Event::Phase { .. } => return,
         };

@@ -22,7 +22,9 @@ mod selection;
 pub mod signed_rank;
 pub mod student;
 
-pub use order::{MIN_RUNS_FOR_INTERVAL, MedianInterval, median, median_interval};
+pub use order::{
+    MIN_RUNS_FOR_INTERVAL, MedianInterval, median, median_interval, median_interval_rank,
+};
 pub use runs::{NotRuns, Pairs, Runs};
 
 /// The level of every test: the share of false alarms that is accepted where nothing changed.

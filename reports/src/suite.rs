@@ -10,6 +10,7 @@
 //! so an interrupted session can go on.
 
 mod asked;
+mod nodes;
 mod plan;
 mod process;
 mod runner;
@@ -20,6 +21,7 @@ mod stopping;
 pub use asked::Asked;
 pub(crate) use plan::product;
 pub use plan::{AGAIN, Plan, Scheduled, Unit};
+pub(crate) use process::attempt;
 pub use runner::{Progress, Ran, RunEvent, Verdict, run};
 pub use session::{Recorded, Session, SessionError};
 pub use stopping::{Stopped, is_narrow, width};
@@ -108,6 +110,12 @@ pub struct Row {
     /// and no `-o FILE` is added.
     #[serde(default, deserialize_with = "format")]
     pub import: Option<Format>,
+    /// Whether the command is a launcher whose processes, one on each node, write a report each: all
+    /// are kept, and who wrote none is named.
+    #[serde(default)]
+    pub per_node: bool,
+    /// What this machine must have; without it the row is skipped.
+    pub needs: Option<Need>,
     /// The metric by which the row's arms are set against each other, as reports name it:
     /// `bandwidth_bytes_per_s`, `half_round_trip_ns mean (sockperf)`. Without it the first headline
     /// of the first arm.
@@ -123,6 +131,14 @@ pub struct Row {
     /// Environment variables for this row.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+}
+
+/// Hardware without which a command would fail for a reason that nobody could read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Need {
+    /// An Elastic Fabric Adapter.
+    Efa,
 }
 
 /// One of a row's own arms.
@@ -296,6 +312,10 @@ impl Row {
                 return Err("a command is empty".to_owned());
             }
         }
+        if self.per_node && (self.import.is_some() || !self.arms.is_empty()) {
+            let why = "a row with per_node has neither arms nor an import";
+            return Err(why.to_owned());
+        }
         self.repetitions.map_or(Ok(()), check_repetitions)?;
         self.timeout_s
             .map_or(Ok(()), |timeout| check_seconds("timeout_s", timeout))
@@ -369,7 +389,10 @@ mod tests {
     #[test]
     fn the_example_is_a_suite_and_names_every_field() {
         let suite = Suite::parse(EXAMPLE).expect("well-formed");
-        assert_eq!(Plan::new(&suite, 7).units.len(), (1 + 2 * 2) + (1 + 2 * 2));
+        assert_eq!(
+            Plan::new(&suite, 7).units.len(),
+            (1 + 2 * 2) + (1 + 2) + (1 + 2 * 2)
+        );
         // What a misspelt field is told of is all that there are.
         for place in ["bin =", "bin = \"/opt/old", "repetitions = 20", "import"] {
             let fault = Suite::parse(&EXAMPLE.replacen(place, &format!("x{place}"), 1));

@@ -106,8 +106,8 @@ pub fn matches(command: &Command) -> ArgMatches {
     let lenient = || command.clone().ignore_errors(true).try_get_matches();
     let sweeps = |matches: &ArgMatches| {
         let case = matches.subcommand().map(|(_, case)| case);
-        case.and_then(|case| SweepArgs::from_arg_matches(case).ok())
-            .is_some_and(|sweep| sweep.asked())
+        // Not every subcommand is a case that can be swept.
+        case.is_some_and(|case| matches!(case.try_contains_id("axes"), Ok(true)))
     };
     match error.kind() {
         ErrorKind::MissingRequiredArgument => match lenient() {
@@ -155,11 +155,13 @@ impl SweepArgs {
     /// what cannot be read or written, and that a signal ended the session.
     pub fn run(&self, case: &Swept<'_>) -> anyhow::Result<ExitCode> {
         let output = OutputArgs::from_arg_matches(case.matches)?;
+        let dir = folder(case, &output)?;
+        output.check()?;
         let text = self.suite_text(case)?;
         let suite = Suite::parse(&text).map_err(|fault| Usage(format!("--sweep: {fault}")))?;
         measure::install_signal_handlers().context("cannot set handlers for SIGINT, SIGTERM")?;
         let seed = fastrand::u64(..);
-        let (session, file) = open(&folder(case, &output)?, &text, seed)?;
+        let (session, file) = open(&dir, &text, seed)?;
         let go_on = format!(
             "reports run {} --out {} --resume",
             file.display(),

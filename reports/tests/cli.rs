@@ -172,6 +172,7 @@ fn a_peer_without_a_device_is_a_skip_with_its_words() {
             "perftest",
             "Unable to find the Infiniband/RoCE device",
         ),
+        row("verbs-bandwidth", "perftest", "Did not detect devices"),
         row(
             "fabric",
             "fabtests",
@@ -188,7 +189,11 @@ fn a_peer_without_a_device_is_a_skip_with_its_words() {
         "{out}{}",
         text(&output.stderr)
     );
-    for words in ["Infiniband/RoCE device", "No data available"] {
+    for words in [
+        "Infiniband/RoCE device",
+        "Did not detect devices",
+        "No data available",
+    ] {
         assert!(out.contains(words), "{out}");
     }
     // Any other fault of theirs is one.
@@ -227,7 +232,7 @@ fn a_run_that_does_not_end_is_killed_with_all_it_started() {
 fn assert_ends(pid_file: &Path) {
     let pid = fs::read_to_string(pid_file).expect("the child wrote its pid");
     let stat = format!("/proc/{}/stat", pid.trim());
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     // A zombie waits for its reaper only: it runs no more.
     while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
         assert!(Instant::now() < deadline, "process {} lives on", pid.trim());

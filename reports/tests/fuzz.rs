@@ -1,7 +1,7 @@
 //! Everything that parses files from elsewhere, fed with mutations of what it expects: it may
 //! refuse, and must not panic. What is accepted must survive being summarised, compared and drawn.
 //!
-//! `FUZZ_SECONDS` sets how long (scripts/test: a minute); without it a few seconds show that the
+//! `FUZZ_SECONDS` sets how long (scripts/test: 20); without it a few seconds show that the
 //! fuzzer works. Each input follows from a number that a failure prints; `FUZZ_SEED` starts there.
 #![allow(clippy::unwrap_used)]
 

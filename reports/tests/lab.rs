@@ -126,6 +126,34 @@ fn a_command_runs_as_on_the_host_on_a_kernel_with_rdma() {
 }
 
 #[test]
+fn disks_are_empty_or_images_of_the_host() {
+    let _turn = alone();
+    let (folder, images) = (folder(), folder());
+    let image = images.path().join("image");
+    fs::write(&image, vec![b'x'; 1 << 20]).expect("writable");
+    let disks = ["--disk", "64M,throttling.iops-total=1000", "--disk"];
+    let options = [&disks[..], &[image.to_str().expect("UTF-8")]].concat();
+    let script = "
+        for disk in nvme0n1 nvme1n1; do cat /sys/block/$disk/queue/io_poll; done
+        for controller in /sys/class/nvme/*; do
+            disk=$(echo $controller/nvme*n1)
+            serial=$(cat $controller/serial)
+            echo $serial $(cat $disk/size) $(head -c 4 /dev/${disk##*/} | tr '\\0' 0)
+            if [ $serial = lab-disk-2 ]; then
+                echo changed | dd of=/dev/${disk##*/} conv=notrunc,fsync status=none
+            fi
+        done | sort";
+    let Some(output) = run("a lab with disks", &folder, &options, script) else {
+        return;
+    };
+    assert_code(&output, 0);
+    let expected = "1\n1\nlab-disk-1 131072 0000\nlab-disk-2 2048 xxxx\n";
+    assert_eq!(text(&output.stdout), expected);
+    let image = fs::read(&image).expect("still there");
+    assert!(image.starts_with(b"changed\nxxx"));
+}
+
+#[test]
 fn two_machines_are_two_rdma_hosts() {
     let _turn = alone();
     let folder = folder();
@@ -218,7 +246,7 @@ fn nothing_is_left_of_a_lab_that_is_killed() {
         assert_eq!(status.code(), code);
         assert_eq!(status.signal(), code.is_none().then_some(signal as i32));
 
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         let left = || {
             let mut left = entries(folder.path());
             left.extend(machines.iter().filter(|pid| runs(pid)).map(PathBuf::from));
@@ -275,6 +303,7 @@ fn what_is_missing_or_wrong_is_said() {
         &["run", "true"],
         &["run", "--nodes", "0", "--", "true"],
         &["run", "--timeout", "soon", "--", "true"],
+        &["run", "--disk", "/absent", "--", "true"],
         &["stop"],
         &[],
     ] {

@@ -242,6 +242,23 @@ fn every_exit_code_is_reached_and_the_text_says_why() {
 }
 
 #[test]
+fn a_case_that_no_type_can_run_is_a_line_and_no_table() {
+    let dir = folder_of_three();
+    change(&dir.path().join("runs"), |report| {
+        let skipped = Outcome::Skipped {
+            reason: "libfabric has no provider efa here".to_owned(),
+        };
+        report.cases[1].outcome = skipped;
+    });
+    let (code, out, err) = rank(dir.path(), &["runs"]);
+    assert_eq!(code, Some(0), "{err}");
+    let line = "insufficient: net-bench/tcp_rr: no valid run has a metric to rank";
+    assert!(out.contains(line), "{out}");
+    assert!(!out.contains("\nnet-bench/tcp_rr"), "{out}");
+    assert!(out.contains("\nnet-bench/tcp_stream"), "{out}");
+}
+
+#[test]
 fn wrong_usage_names_the_option_and_the_fault() {
     let dir = folder_of_three();
     let dir = dir.path();

@@ -44,6 +44,7 @@ fn measure(_: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
         warmup: Limit::Ops(10),
         run: Limit::Ops(5000),
         interval: Duration::from_millis(10),
+        slice_histograms: false,
     };
     let totals = run(&plan, observer, |_| Ok(Box::new(Counting)))?;
     let mut metrics = rate_metrics("operations_per_s", totals.work, totals.elapsed_s);

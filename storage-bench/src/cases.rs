@@ -1,16 +1,21 @@
 //! The table of cases, and how one is run.
 
-use crate::engine::{Engine, Null, Psync, Uring};
-use crate::measurement;
-use crate::spec::{EngineName, Spec};
+use crate::engine::{Commands, Engine, Files, Null, Psync, Uring};
+use crate::measurement::{self, Seen};
+use crate::observe::{UntilSteady, Watch};
+use crate::search;
+use crate::spec::{EngineName, Place, Spec};
 use crate::target::{self, Target};
 use crate::workload::job::{Evidence, Expected, Job, Setup};
+use crate::workload::journal::{self, Journal};
 use crate::workload::readback::{self, ReadBack};
+use crate::workload::scan::Scan;
 use reports::case::{Availability, Entry};
-use reports::measure::{self, Observer, Totals, Workload};
-use reports::model::Measurement;
-use std::ops::Range;
+use reports::measure::{self, Event, Observer, Phase, Totals, Workload};
+use reports::model::{Measurement, Unavailable};
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// What all cases have in common; a macro because definitions are constants.
 macro_rules! definition {
@@ -19,16 +24,23 @@ macro_rules! definition {
             $target,
             " lat_ns is fio's `lat`: from the preparation of an I/O to its reaping (fio's `clat` \
              starts after submission, which under io_uring hides the time in between, and is not \
-             comparable). Each job keeps iodepth I/Os in flight: all free slots are filled and \
-             submitted, at most iodepth_batch with one call, and the last call waits for at least \
-             one completion; one clock reading serves all I/Os of a call, one all of a reaping. \
-             iops and \
-             bandwidth_bytes_per_s count I/Os reaped in the window. Random offsets are multiples \
-             of bs, uniform with replacement over the size: fio's norandommap=1 (by default fio \
-             visits each block once per pass). Sequential jobs and jobs that write have equal \
-             slices of the size and start over at the end of theirs; no two writes to one block \
-             are in flight. Buffers that are written are random once, and get a new header per \
-             write."
+             comparable). Of one call in 32 that submits under io_uring the submission is \
+             stamped apart, and slat_ns and clat_ns, as fio has them, are of those I/Os; psync \
+             has no slat, and its clat is its lat. Each job keeps iodepth I/Os in flight: all \
+             free slots are filled and submitted, at most iodepth_batch with one call, and the \
+             last call waits for at least iodepth_batch_complete_min completions (1 by default); \
+             one clock reading serves all I/Os of a call, one all of a reaping. iops and bandwidth_bytes_per_s count I/Os reaped in the \
+             window. Random offsets are multiples of bs, uniform with replacement over the size: \
+             fio's norandommap=1 (by default fio visits each block once per pass). Sequential \
+             jobs and jobs that write have equal slices of the size and start over at the end of \
+             theirs; no two writes to one block are in flight. With a rate the loop is open: \
+             I/Os are due at moments of a schedule, equal for equal seeds, that knows nothing of \
+             the device and never skips; each begins when it is due and a slot is free; \
+             response_ns, from when it was due to its reaping, is then the main latency and \
+             lat_ns stands beside it; late_start_ns is how late those began that found a free \
+             slot, and cpu_per_io_ns holds the polling for the next to become due. \
+             context_switches_per_io is fio's ctx. Buffers that are written are random once, and \
+             get a new header per write."
         )
     };
 }
@@ -46,8 +58,10 @@ const FILE: &str = definition!(
 );
 
 const BLOCK: &str = definition!(
-    "Reads of one block device, opened read-only and exclusively. What is on it is not known, so \
-     that only the length of each read is verified."
+    "I/O on one block device, opened exclusively and held. Reads leave it as it is: it is opened \
+     read-only, and as its content is not known, only the length of each read is verified. Writes \
+     destroy what is on it and take --destroy=SERIAL; the device is not laid out before, and of \
+     the blocks that the run wrote up to 1024 are read back and must hold their last version."
 );
 
 /// All cases, in the order in which users see them.
@@ -61,7 +75,7 @@ pub const CASES: &[Entry<Spec>] = &[
     },
     Entry {
         name: "block",
-        summary: "Reads of a block device, which must not be in use",
+        summary: "I/O on a block device, which must not be in use",
         definition: BLOCK,
         probe: available,
         run,
@@ -82,22 +96,115 @@ fn available() -> Availability {
 
 fn run(spec: &Spec, observer: &dyn Observer) -> anyhow::Result<Measurement> {
     match spec.engine {
-        EngineName::Uring => run_on::<Uring>(spec, observer),
+        EngineName::Uring if spec.options.uring_cmd => run_on::<Uring<Commands>>(spec, observer),
+        EngineName::Uring => run_on::<Uring<Files>>(spec, observer),
         EngineName::Psync => run_on::<Psync>(spec, observer),
         EngineName::Null => run_on::<Null>(spec, observer),
     }
 }
 
-fn run_on<E: Engine + 'static>(
+/// Runs a specification on an engine and tells what came of it.
+///
+/// # Errors
+/// What the guard, the engine or the verification found.
+pub fn run_on<E: Engine + 'static>(
     spec: &Spec,
     observer: &dyn Observer,
 ) -> anyhow::Result<Measurement> {
+    let mut target = None;
+    let mut probe = |spec: &Spec| {
+        // A search's runs share one target, unless one would find what another wrote or cached.
+        if spec.pattern.rw.writes() || !spec.direct {
+            target = None;
+        }
+        let target = match &mut target {
+            Some(target) => target,
+            none => none.insert(open(spec)?),
+        };
+        run_once::<E>(spec, target, observer)
+    };
+    match spec.pace.latency_target {
+        None => probe(spec),
+        Some(goal) => search::highest_rate(spec, goal, &mut probe),
+    }
+}
+
+/// Opens the target, and the journal of what is written there.
+fn open(spec: &Spec) -> anyhow::Result<Target> {
     // Not from --seed: equal runs must not take each other's blocks for their own.
     let nonce = fastrand::u64(..);
-    let target = target::open(spec, nonce)?;
-    let (totals, evidence) = run_jobs::<E>(spec, &target, observer)?;
-    let read_back = read_back(spec, &target, &evidence)?;
-    Ok(measurement::of(spec, target, totals, &evidence, read_back))
+    let mut target = target::open(spec, nonce)?;
+    target.journal =
+        begin_journal(spec, &target, nonce).inspect_err(|_| target::remove_kept(spec))?;
+    Ok(target)
+}
+
+fn run_once<E: Engine + 'static>(
+    spec: &Spec,
+    target: &Target,
+    observer: &dyn Observer,
+) -> anyhow::Result<Measurement> {
+    let watch = Watch::start(target);
+    let (totals, mut evidence) = run_jobs::<E>(spec, target, &watch.observer(observer))?;
+    let observed = watch.stop(spec, &totals)?;
+    if let Some(failure) = evidence.errors.first().filter(|_| totals.work.ops == 0) {
+        let not_polled = evidence.errors.first_result() == Some(-libc::EOPNOTSUPP);
+        if spec.options.hipri && not_polled {
+            let why = "--hipri polls, and this kernel does that only where there are poll queues; \
+                       for NVMe, load the driver with nvme.poll_queues=N";
+            return Err(Unavailable(format!("{failure}: {why}")).into());
+        }
+        anyhow::bail!("no operation of the window succeeded: {failure}");
+    }
+    announce_verification(spec, &totals, observer);
+    let read_back = match read_back::<E>(spec, target, &evidence) {
+        // After errors a device may be gone; wrong content is wrong all the same.
+        Err(why) if evidence.errors.count() > 0 && why.is::<std::io::Error>() => {
+            evidence.errors.not_read_back(format!("{why:#}"));
+            None
+        }
+        found => found?,
+    };
+    let seen = Seen {
+        evidence,
+        observed,
+        read_back,
+    };
+    Ok(measurement::of(spec, target, totals, seen))
+}
+
+/// The journal, if there is to be one: from here on target and journal stay, whatever happens.
+fn begin_journal(spec: &Spec, target: &Target, nonce: u64) -> anyhow::Result<Option<Arc<Journal>>> {
+    let (Some(path), Place::File(file)) = (&spec.verify.journal, &spec.place) else {
+        return Ok(None);
+    };
+    let unit_bytes = spec.pattern.unit();
+    let header = journal::Header {
+        version: journal::VERSION,
+        nonce,
+        unit_bytes,
+        size: spec.size / unit_bytes * unit_bytes,
+        // Bounded by 1 GiB in sectors when the options were checked.
+        units_per_operation: (spec.pattern.largest() / unit_bytes) as u32,
+        target: file.canonicalize()?,
+        inode: target.file.metadata()?.ino(),
+        direct: spec.direct,
+        boot: journal::boot(),
+    };
+    let every = spec.verify.journal_every.unwrap_or(u64::MAX);
+    let journal = Journal::create(path, &header, every)?;
+    Ok(Some(Arc::new(journal)))
+}
+
+/// Says that everything is read back, and how long that will take at the rate of the run.
+fn announce_verification(spec: &Spec, totals: &Totals, observer: &dyn Observer) {
+    if spec.verify.sealed() && spec.pattern.rw.writes() {
+        let seconds = spec.size as f64 * totals.elapsed_s / totals.work.bytes as f64;
+        observer.event(&Event::Phase {
+            phase: Phase::Verify,
+            expected: Duration::try_from_secs_f64(seconds).ok(),
+        });
+    }
 }
 
 /// Runs one job per thread over an opened target.
@@ -110,63 +217,63 @@ pub fn run_jobs<E: Engine + 'static>(
     observer: &dyn Observer,
 ) -> anyhow::Result<(Totals, Evidence)> {
     let evidence = Arc::new(Mutex::new(Evidence::default()));
-    let totals = measure::run(&spec.plan(), observer, |index| {
-        let setup = setup(spec, target, index);
-        let job: Box<dyn Workload + Send> = Box::new(Job::<E>::new(setup, Arc::clone(&evidence)));
-        Ok(job)
-    })?;
+    let shared = Arc::new(spec.clone());
+    let build = |index| -> Box<dyn Workload + Send> {
+        let setup = setup(&shared, target, index);
+        Box::new(Job::<E>::new(setup, Arc::clone(&evidence)))
+    };
+    let totals = match spec.slices_per_round() {
+        None => measure::run(&spec.plan(), observer, |index| Ok(build(index))),
+        Some(per_round) => {
+            let until = UntilSteady::new(observer, per_round);
+            measure::run(&spec.plan(), &until, |index| Ok(until.ending(build(index))))
+        }
+    }?;
     let evidence = std::mem::take(&mut *evidence.lock().unwrap_or_else(PoisonError::into_inner));
     Ok((totals, evidence))
 }
 
-fn setup(spec: &Spec, target: &Target, index: usize) -> Setup {
+fn setup(spec: &Arc<Spec>, target: &Target, index: usize) -> Setup {
     Setup {
         index,
         file: Arc::clone(&target.file),
         target: target.name.clone(),
         expected: target.expected,
-        rw: spec.rw,
-        read_percent: spec.rwmixread.unwrap_or(100),
-        // Bounded by 1 GiB when the options were checked.
-        block_bytes: spec.bs as usize,
-        iodepth: spec.iodepth,
-        iodepth_batch: spec.iodepth_batch,
-        blocks: blocks(spec, index as u64),
+        spec: Arc::clone(spec),
+        units: spec.units_of(index),
         seed: spec
             .seed
             .wrapping_add((index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-        remembered: readback::remembered_per_job(spec.bs as usize, spec.numjobs),
+        // Bounded by 1 GiB when the options were checked.
+        remembered: readback::remembered_per_job(
+            spec.pattern.unit() as usize,
+            spec.numjobs,
+            spec.verify.sealed(),
+        ),
+        journal: target.journal.clone(),
     }
-}
-
-/// The blocks of one job: an equal slice where jobs are kept apart, else all.
-fn blocks(spec: &Spec, index: u64) -> Range<u64> {
-    let all = spec.blocks();
-    if !spec.divided() {
-        return 0..all;
-    }
-    let slice = all / spec.numjobs as u64;
-    index * slice..(index + 1) * slice
 }
 
 /// Reads back what was written, once all jobs are done.
 ///
 /// # Errors
 /// The first block that does not hold what it must.
-pub fn read_back(
+pub fn read_back<E: Engine>(
     spec: &Spec,
     target: &Target,
     evidence: &Evidence,
 ) -> anyhow::Result<Option<ReadBack>> {
     match target.expected {
-        Expected::Known(content) if spec.rw.writes() => readback::check(
-            &target.file,
-            &target.name,
-            content,
-            spec.bs as usize,
-            &evidence.written,
-        )
-        .map(Some),
+        Expected::Known(content) if spec.pattern.rw.writes() => {
+            let scan = Scan {
+                file: &target.file,
+                target: &target.name,
+                unit_bytes: spec.pattern.unit() as usize,
+                options: &spec.options,
+                interruptible: spec.verify.sealed(),
+            };
+            readback::check::<E>(scan, content, &evidence.written).map(Some)
+        }
         _ => Ok(None),
     }
 }

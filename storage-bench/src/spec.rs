@@ -5,73 +5,35 @@
 //! [`crate::target`].
 
 mod args;
+mod cpus;
+mod curve;
+mod engine;
+mod errors;
+mod pace;
+mod pattern;
 mod size;
+mod steady;
+mod verify;
 
 pub use args::{BlockArgs, FileArgs, LoadArgs, NullArgs};
+pub use cpus::{CpuList, NodeChoice};
+pub use engine::{EngineArgs, EngineName, EngineOptions, PlacementArgs, RingArgs};
+pub use errors::{ErrorArgs, ErrorSpec, Tolerance};
+pub use pace::{Arrival, LatencyTarget, PaceArgs, PaceSpec, latency_target};
+pub use pattern::{
+    Distribution, Kinds, PatternArgs, PatternSpec, Rw, RwArg, Share, Sizes, Split, SyncMode,
+};
 pub use size::{bytes, human};
+pub use steady::{SteadyArgs, SteadySpec};
+pub use verify::{Method, VerifyArgs, VerifySpec};
 
-use clap::ValueEnum;
+use crate::target::SharedScratch;
 use reports::measure::{Limit, Plan};
 use reports::program::Usage;
 use serde::Serialize;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// How I/O reaches the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EngineName {
-    /// io_uring, submitted and reaped in batches
-    Uring,
-    /// pread and pwrite, one at a time
-    Psync,
-    /// No I/O at all; for the case `null`
-    Null,
-}
-
-/// fio's words for what is done in which order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Rw {
-    /// Sequential reads
-    Read,
-    /// Sequential writes
-    Write,
-    /// Random reads
-    Randread,
-    /// Random writes
-    Randwrite,
-    /// Sequential reads and writes, mixed
-    Rw,
-    /// Random reads and writes, mixed
-    Randrw,
-}
-
-impl Rw {
-    /// Whether some of the operations are writes.
-    #[must_use]
-    pub fn writes(self) -> bool {
-        !matches!(self, Self::Read | Self::Randread)
-    }
-
-    /// Whether some of the operations are reads.
-    #[must_use]
-    pub fn reads(self) -> bool {
-        !matches!(self, Self::Write | Self::Randwrite)
-    }
-
-    /// Whether there are both.
-    #[must_use]
-    pub fn mixed(self) -> bool {
-        matches!(self, Self::Rw | Self::Randrw)
-    }
-
-    /// Whether the order is random.
-    #[must_use]
-    pub fn random(self) -> bool {
-        matches!(self, Self::Randread | Self::Randwrite | Self::Randrw)
-    }
-}
 
 /// What the I/O goes to, as the user named it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,25 +54,39 @@ pub enum Place {
 pub struct Spec {
     /// How I/O reaches the kernel.
     pub engine: EngineName,
-    /// What is done in which order.
-    pub rw: Rw,
-    /// Share of reads in a mix.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rwmixread: Option<u32>,
-    /// Bytes per operation.
-    pub bs: u64,
+    /// How the engine is set up.
+    #[serde(flatten)]
+    pub options: EngineOptions,
+    /// What is done, in which order and sizes.
+    #[serde(flatten)]
+    pub pattern: PatternSpec,
     /// Operations in flight per job.
     pub iodepth: usize,
     /// The most operations that one call submits.
     pub iodepth_batch: usize,
     /// Jobs, each a thread.
     pub numjobs: usize,
+    /// When operations begin.
+    #[serde(flatten)]
+    pub pace: PaceSpec,
+    /// Whether to run until the rate is steady.
+    #[serde(flatten)]
+    pub steady: Option<SteadySpec>,
+    /// How much of the content is checked.
+    #[serde(flatten)]
+    pub verify: VerifySpec,
+    /// What becomes of errors.
+    #[serde(flatten)]
+    pub errors: ErrorSpec,
     /// Whether the page cache is bypassed.
     pub direct: bool,
     /// Whether the target is dropped from the page cache first.
     pub invalidate: bool,
     /// Bytes of the target that are used.
     pub size: u64,
+    /// Bytes of the target before those.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub offset: u64,
     /// Unmeasured time before the window, in seconds.
     pub ramp_time_s: f64,
     /// Length of the window in seconds.
@@ -128,6 +104,16 @@ pub struct Spec {
     /// What the I/O goes to.
     #[serde(skip)]
     pub place: Place,
+    /// The scratch file that the points of a curve share.
+    #[serde(skip)]
+    pub shared: SharedScratch,
+    /// Which device may be destroyed: a permission, and no parameter of what is measured.
+    #[serde(skip)]
+    pub destroy: Option<String>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Direct I/O and block headers both want it.
@@ -137,6 +123,8 @@ const MAX_BS: u64 = 1 << 30;
 /// The largest `--iodepth`, far beyond what any device queues.
 const MAX_IODEPTH: usize = 4096;
 const MAX_NUMJOBS: usize = 1024;
+/// The most slices that each keep their distribution: an hour of seconds, below 10 MB of report.
+pub(crate) const MOST_HISTOGRAMS: f64 = 3600.0;
 /// The longest of all times.
 const MAX_SECONDS: f64 = 30.0 * 86_400.0;
 
@@ -146,19 +134,32 @@ pub(crate) fn usage(text: impl Into<String>) -> anyhow::Error {
 }
 
 impl Spec {
-    /// Blocks of the target that are used.
+    /// The units of one of the jobs: an equal part where jobs are kept apart, else all.
     #[must_use]
-    pub fn blocks(&self) -> u64 {
-        self.size / self.bs
+    pub fn units_of(&self, job: usize) -> Range<u64> {
+        let (align, unit) = (self.pattern.align(), self.pattern.unit());
+        let first = self.offset / unit;
+        let parts = if self.divided() { self.numjobs } else { 1 };
+        // As many operations of the least length for each.
+        let length = self.size / align / parts as u64 * (align / unit);
+        let part = (job % parts) as u64;
+        first + part * length..first + (part + 1) * length
+    }
+
+    /// Length of the window in seconds, where time bounds it.
+    #[must_use]
+    pub fn window_s(&self) -> f64 {
+        let steady = self.steady.map(|steady| steady.timeout_s);
+        steady.or(self.runtime_s).unwrap_or(args::RUNTIME_S)
     }
 
     /// How the harness drives this.
     #[must_use]
     pub fn plan(&self) -> Plan {
         let seconds = Duration::from_secs_f64;
-        let run = match (self.number_ios, self.runtime_s) {
-            (Some(count), _) => Limit::Ops(count),
-            (None, length) => Limit::Duration(seconds(length.unwrap_or(args::RUNTIME_S))),
+        let run = match self.number_ios {
+            Some(count) => Limit::Ops(count),
+            None => Limit::Duration(seconds(self.window_s())),
         };
         Plan {
             threads: self.numjobs,
@@ -166,7 +167,14 @@ impl Spec {
             warmup: Limit::Duration(seconds(self.ramp_time_s)),
             run,
             interval: seconds(self.interval_s),
+            slice_histograms: self.slices() <= MOST_HISTOGRAMS,
         }
+    }
+
+    /// How many slices the window has; of a window that ends by a count, none is foreseen.
+    fn slices(&self) -> f64 {
+        let steady = self.steady.map(|steady| steady.timeout_s);
+        steady.or(self.runtime_s).unwrap_or(0.0) / self.interval_s
     }
 
     /// Checks everything that can be checked without looking at the target.
@@ -176,9 +184,6 @@ impl Spec {
     pub fn check(&self) -> anyhow::Result<()> {
         self.check_sizes()?;
         self.check_counts()?;
-        if self.rwmixread.is_some_and(|percent| percent > 100) {
-            return Err(usage("--rwmixread is a percentage, from 0 to 100"));
-        }
         let times = [
             ("--runtime", self.runtime_s.unwrap_or(1.0), 0.001),
             ("--ramp-time", self.ramp_time_s, 0.0),
@@ -195,12 +200,7 @@ impl Spec {
     }
 
     fn check_sizes(&self) -> anyhow::Result<()> {
-        let (bs, size) = (self.bs, self.size);
-        if bs == 0 || !bs.is_multiple_of(SECTOR) || bs > MAX_BS {
-            return Err(usage(format!(
-                "--bs {bs}: a block is a multiple of {SECTOR} bytes, from {SECTOR} to 1g"
-            )));
-        }
+        let (bs, size) = (self.pattern.largest(), self.size);
         if size < bs {
             return Err(usage(format!(
                 "--size {}: it must hold at least one block of --bs {}",
@@ -208,8 +208,17 @@ impl Spec {
                 human(bs)
             )));
         }
-        if i64::try_from(size).is_err() {
+        let end = size.checked_add(self.offset);
+        if end.is_none_or(|end| i64::try_from(end).is_err()) {
             return Err(usage(format!("--size {size}: files end at 8 EiB")));
+        }
+        let align = self.pattern.align();
+        if !self.offset.is_multiple_of(align) {
+            return Err(usage(format!(
+                "--offset {}: it takes a multiple of the block, which is {}",
+                human(self.offset),
+                human(align)
+            )));
         }
         Ok(())
     }
@@ -234,12 +243,14 @@ impl Spec {
                 self.iodepth
             )));
         }
-        if self.divided() && self.blocks() < self.numjobs as u64 {
+        let part = self.units_of(0);
+        let length = (part.end - part.start) * self.pattern.unit();
+        if self.divided() && length < self.pattern.largest() {
             return Err(usage(format!(
                 "--size {}: each of {} jobs needs at least one block of --bs {} for itself",
                 human(self.size),
                 self.numjobs,
-                human(self.bs)
+                human(self.pattern.largest())
             )));
         }
         Ok(())
@@ -249,14 +260,51 @@ impl Spec {
     /// and what two jobs write to one block could not be verified.
     #[must_use]
     pub fn divided(&self) -> bool {
-        self.rw.writes() || !self.rw.random()
+        self.pattern.rw.writes() || !self.pattern.rw.random()
+    }
+
+    /// Slices of a round, where the run is to become steady.
+    #[must_use]
+    pub fn slices_per_round(&self) -> Option<usize> {
+        let round_s = self.steady?.round_s;
+        // Both were checked: at least one, at most 30 days of hundredths of a second.
+        Some((round_s / self.interval_s).round() as usize)
     }
 
     /// Bytes of I/O buffers over all jobs.
     #[must_use]
     pub fn buffer_bytes(&self) -> u128 {
-        let per_slot = if self.rw.mixed() { 2 } else { 1 };
-        u128::from(self.bs) * self.iodepth as u128 * self.numjobs as u128 * per_slot
+        let per_slot = if self.pattern.rw.both_ways() { 2 } else { 1 };
+        u128::from(self.pattern.largest()) * self.iodepth as u128 * self.numjobs as u128 * per_slot
+    }
+}
+
+/// A small specification, to be changed where a test or bench needs it.
+#[must_use]
+pub fn example() -> Spec {
+    Spec {
+        engine: EngineName::Psync,
+        options: EngineOptions::default(),
+        pattern: PatternSpec::default(),
+        iodepth: 1,
+        iodepth_batch: 1,
+        numjobs: 1,
+        pace: PaceSpec::default(),
+        steady: None,
+        verify: VerifySpec::default(),
+        errors: ErrorSpec::default(),
+        direct: false,
+        invalidate: true,
+        size: 1 << 20,
+        offset: 0,
+        ramp_time_s: 0.0,
+        runtime_s: None,
+        number_ios: Some(100),
+        interval_s: 1.0,
+        seed: 1,
+        place: Place::Nowhere,
+        shared: SharedScratch::default(),
+        destroy: None,
     }
 }
 

@@ -1,28 +1,44 @@
 //! The guard: what may be touched, and how it is opened.
 //!
-//! Three rules. Nothing is written that this process did not create. Nothing is created under
-//! /dev, where a mistyped device name would otherwise become a file in memory. A block device is
-//! opened read-only and exclusively, and held, so that a device that is mounted, swapped to or
-//! part of another is refused by the kernel and not by our guesses about names.
+//! Three rules. Of files only those are written that this process created; of devices only those
+//! that the user has named by their serial number, with everything that is recognised on them.
+//! Nothing is created under /dev, where a mistyped device name would otherwise become a file in
+//! memory. A block device is opened exclusively and held, so that a device that is mounted, swapped
+//! to or part of another is refused by the kernel and not by our guesses about names.
 
 mod busy;
+mod device;
+mod file;
+mod folder;
+mod identity;
+mod kept;
 mod machine;
 mod scratch;
+mod shared;
+mod signature;
 
-pub use machine::{BlockDevice, Machine};
+pub use device::{Wish, changes};
+pub use file::inspect as inspect_file;
+pub use folder::Folder;
+pub use kept::{check_journal, open_for_proof, remove_kept, sync_folder_of};
+pub use machine::{BlockDevice, Machine, unescape};
+pub use shared::SharedScratch;
 
-use crate::spec::{Place, Rw, SECTOR, Spec, human, usage};
+use crate::spec::{Place, SECTOR, Spec, human, usage};
+use crate::sys::direct_alignment;
+use crate::workload::content::Content;
 use crate::workload::job::Expected;
+use crate::workload::journal::Journal;
 use anyhow::Context;
+use file::folder_of;
 use nix::fcntl::{FcntlArg, OFlag, PosixFadviseAdvice, fcntl, posix_fadvise};
 use reports::model::{Severity, Unavailable, Validity};
 use serde_json::{Value, json};
-use std::fs::{self, File, FileType, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// An opened target.
 #[derive(Debug)]
@@ -37,138 +53,8 @@ pub struct Target {
     pub facts: Value,
     /// What its nature means for the numbers.
     pub validity: Validity,
-}
-
-/// Looks at what `file` is to work on, and touches nothing. Returns the size of a file that is
-/// already there.
-///
-/// # Errors
-/// [`reports::program::Usage`]: why this cannot be a target, and what to do.
-pub fn inspect_file(place: &Place, rw: Rw) -> anyhow::Result<Option<u64>> {
-    match place {
-        Place::Scratch(dir) => {
-            check_folder("--dir", dir)?;
-            Ok(None)
-        }
-        Place::File(path) => match fs::metadata(path) {
-            Ok(found) => check_existing(path, &found, rw).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                check_new(path)?;
-                Ok(None)
-            }
-            Err(error) => Err(usage(format!("--filename {}: {error}", path.display()))),
-        },
-        Place::Nowhere | Place::Device(_) => Ok(None),
-    }
-}
-
-fn check_existing(path: &Path, found: &Metadata, rw: Rw) -> anyhow::Result<u64> {
-    let refused = |why: &str| Err(usage(format!("--filename {}: {why}", path.display())));
-    let kind = found.file_type();
-    if kind.is_block_device() {
-        return refused("it is a block device; read it with `storage-bench block --device`");
-    }
-    if kind.is_dir() {
-        return refused("it is a folder; for a scratch file in it use --dir");
-    }
-    if !kind.is_file() {
-        let what = format!("it is {}, not a regular file", kind_name(kind));
-        return refused(&what);
-    }
-    if rw.writes() {
-        return refused(
-            "it exists, and files that this program did not create are only read; name a file \
-             that does not exist yet, or leave --filename out for a scratch file",
-        );
-    }
-    if found.len() == 0 {
-        return refused("it is empty; there is nothing to read");
-    }
-    Ok(found.len())
-}
-
-fn check_new(path: &Path) -> anyhow::Result<()> {
-    if fs::symlink_metadata(path).is_ok() {
-        let text = "it is a symbolic link that leads nowhere; name the file itself";
-        return Err(usage(format!("--filename {}: {text}", path.display())));
-    }
-    if path.file_name().is_none() {
-        return Err(usage(format!(
-            "--filename {}: this names no file",
-            path.display()
-        )));
-    }
-    check_folder("--filename", folder_of(path))
-}
-
-fn check_folder(option: &str, dir: &Path) -> anyhow::Result<()> {
-    let refused = |why: String| usage(format!("{option}: folder {}: {why}", dir.display()));
-    let real = dir
-        .canonicalize()
-        .map_err(|error| refused(error.to_string()))?;
-    if !real.is_dir() {
-        return Err(refused("it is not a folder".to_owned()));
-    }
-    if real.starts_with("/dev") {
-        return Err(refused(
-            "nothing is ever created under /dev; to read a device use `storage-bench block \
-             --device`"
-                .to_owned(),
-        ));
-    }
-    Ok(())
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-fn kind_name(kind: FileType) -> &'static str {
-    if kind.is_char_device() {
-        "a character device"
-    } else if kind.is_fifo() {
-        "a FIFO"
-    } else if kind.is_socket() {
-        "a socket"
-    } else if kind.is_dir() {
-        "a folder"
-    } else if kind.is_file() {
-        "a regular file"
-    } else {
-        "of a kind unknown to this program"
-    }
-}
-
-/// Looks at a block device without opening it. Returns its size.
-///
-/// # Errors
-/// [`reports::program::Usage`]: why this cannot be a target, and what to do.
-pub fn inspect_device(path: &Path, rw: Rw) -> anyhow::Result<u64> {
-    let refused = |why: &str| usage(format!("--device {}: {why}", path.display()));
-    if rw.writes() {
-        return Err(refused(
-            "block devices are only read; use --rw read or randread",
-        ));
-    }
-    let found = fs::metadata(path).map_err(|error| refused(&error.to_string()))?;
-    let kind = found.file_type();
-    if !kind.is_block_device() {
-        let what = format!(
-            "it is {}, not a block device; `lsblk` lists those",
-            kind_name(kind)
-        );
-        return Err(refused(&what));
-    }
-    let device = Machine::default()
-        .block_device(found.rdev())
-        .map_err(|error| refused(&error))?;
-    match device.bytes {
-        0 => Err(refused("its size is 0: it is not set up, or has no medium")),
-        bytes => Ok(bytes),
-    }
+    /// Where writes to it are written down.
+    pub journal: Option<Arc<Journal>>,
 }
 
 /// The size in use: what was asked for, all of what exists, or the default for what is created.
@@ -192,10 +78,10 @@ pub fn choose_size(
     }
 }
 
-/// Checks direct I/O's block size against the device's, as far as the device is known.
+/// Checks direct I/O's block size against what the target is known to demand.
 ///
 /// # Errors
-/// [`reports::program::Usage`] with the size that the device wants.
+/// [`reports::program::Usage`] with the size that it wants.
 pub fn check_alignment(spec: &Spec) -> anyhow::Result<()> {
     let device = match &spec.place {
         Place::Nowhere => return Ok(()),
@@ -212,15 +98,19 @@ pub fn check_alignment(spec: &Spec) -> anyhow::Result<()> {
     let unit = known
         .and_then(|device| device.logical_block)
         .unwrap_or(SECTOR);
-    if spec.direct && !spec.bs.is_multiple_of(unit) {
-        return Err(usage(format!(
-            "--bs {}: direct I/O takes multiples of the logical block size, which is {unit} bytes \
-             here; use --bs {} or --direct false",
-            human(spec.bs),
-            human(spec.bs.next_multiple_of(unit))
-        )));
+    match spec.direct && !spec.pattern.unit().is_multiple_of(unit) {
+        true => Err(usage(misaligned(spec, unit))),
+        false => Ok(()),
     }
-    Ok(())
+}
+
+fn misaligned(spec: &Spec, unit: u64) -> String {
+    format!(
+        "--bs {}: direct I/O takes multiples of the logical block size, which is {unit} bytes \
+         here; use --bs {} or --direct false",
+        human(spec.pattern.unit()),
+        human(spec.pattern.unit().next_multiple_of(unit))
+    )
 }
 
 fn name_of(place: &Place) -> String {
@@ -237,63 +127,105 @@ fn name_of(place: &Place) -> String {
 /// What the guard or the kernel refuses; [`Unavailable`] where this machine cannot do it.
 pub fn open(spec: &Spec, nonce: u64) -> anyhow::Result<Target> {
     let name = name_of(&spec.place);
-    let (file, expected, kind) = match &spec.place {
-        Place::Nowhere => (open_nowhere()?, Expected::Echo, "none"),
-        Place::Device(path) => (open_device(path, spec)?, Expected::Unknown, "block device"),
-        Place::File(path) if path.exists() => (
-            open_existing(path, spec)?,
-            Expected::Unknown,
-            "existing file",
-        ),
-        Place::File(path) => {
-            let file = scratch::named(path)?;
-            let content = lay_out(&file, &name, spec, nonce)?;
-            (file, Expected::Known(content), "scratch file")
-        }
-        Place::Scratch(dir) => {
-            let file = scratch::nameless(dir)?;
-            let content = lay_out(&file, &name, spec, nonce)?;
-            (file, Expected::Known(content), "scratch file")
-        }
+    let mut destroyed = None;
+    let scratch = |made: &dyn Fn() -> anyhow::Result<File>| {
+        let laid = || lay_out(made()?, &name, spec, nonce);
+        let (file, content) = spec.shared.get_or(laid)?;
+        anyhow::Ok((file, Expected::Known(content), "scratch file"))
     };
+    let (file, expected, kind) = match &spec.place {
+        Place::Nowhere => (Arc::new(open_nowhere()?), Expected::Echo, "none"),
+        Place::Device(path) => {
+            let wish = Wish {
+                path,
+                rw: spec.pattern.rw,
+                destroy: spec.destroy.as_deref(),
+                flags: spec.pattern.sync.flags(),
+            };
+            let held = wish.hold()?;
+            destroyed = held.destroyed;
+            let content = Content::over_foreign(nonce).sealed(spec.verify.sealed());
+            let expected = match destroyed {
+                Some(_) => Expected::Known(content),
+                None => Expected::Unknown,
+            };
+            (Arc::new(held.file), expected, "block device")
+        }
+        Place::File(path) => match file::existing(path, spec.pattern.rw)? {
+            Some(file) => (Arc::new(file), Expected::Unknown, "existing file"),
+            None if spec.verify.journal.is_some() => {
+                let (file, content) = lay_out(kept::create(path)?, &name, spec, nonce)
+                    .and_then(|made| sync_folder_of(path).map(|()| made))
+                    .inspect_err(|_| remove_kept(spec))?;
+                (Arc::new(file), Expected::Known(content), "kept file")
+            }
+            None => scratch(&|| file::create(path))?,
+        },
+        Place::Scratch(dir) => scratch(&|| Folder::open("--dir", dir)?.nameless())?,
+    };
+    if spec.place != Place::Nowhere {
+        set_direct(&file, spec.direct).map_err(|error| direct_refused(&name, error))?;
+        check_opened(&file, &name, spec)?;
+    }
     if spec.invalidate && spec.place != Place::Nowhere {
         // Advice: where it is not taken (tmpfs), the flags below say what that means.
-        let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        let _ = posix_fadvise(&*file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     }
     let mut target = Target {
-        file: Arc::new(file),
+        file,
         name,
         expected,
         facts: json!({"kind": kind}),
         validity: Validity::default(),
+        journal: None,
     };
     if spec.place != Place::Nowhere {
         target.describe(spec)?;
     }
+    if let Some(mut destroyed) = destroyed {
+        destroyed["bytes"] = json!(spec.size);
+        target.facts["destroyed"] = destroyed;
+    }
     Ok(target)
 }
 
-fn lay_out(
-    file: &File,
-    name: &str,
-    spec: &Spec,
-    nonce: u64,
-) -> anyhow::Result<crate::workload::content::Content> {
+/// Fills a file that was just created.
+fn lay_out(file: File, name: &str, spec: &Spec, nonce: u64) -> anyhow::Result<(File, Content)> {
     // Asked first, so that a refusal does not cost the time of a layout.
-    if spec.direct {
-        set_direct(file, true).map_err(|error| direct_refused(name, error))?;
-        set_direct(file, false).with_context(|| format!("cannot prepare {name}"))?;
-    }
-    let content = scratch::lay_out(file, name, spec.size, spec.bs, nonce)?;
-    if spec.direct {
-        set_direct(file, true).map_err(|error| direct_refused(name, error))?;
-    }
-    Ok(content)
+    set_direct(&file, spec.direct).map_err(|error| direct_refused(name, error))?;
+    check_opened(&file, name, spec)?;
+    set_direct(&file, false).with_context(|| format!("cannot prepare {name}"))?;
+    let range = spec.offset..spec.offset + spec.size;
+    let content = Content::new(nonce).sealed(spec.verify.sealed());
+    scratch::lay_out(&file, name, range, spec.pattern.unit(), content)?;
+    let file = scratch::synchronous(file, name, spec.pattern.sync)?;
+    Ok((file, content))
 }
 
+/// Whether an opened file takes direct I/O at all, and at this block size.
+fn check_opened(file: &File, name: &str, spec: &Spec) -> anyhow::Result<()> {
+    if !spec.direct {
+        return Ok(());
+    }
+    match direct_alignment(file) {
+        Ok(Some(0)) => Err(direct_refused(
+            name,
+            io::Error::from_raw_os_error(libc::EOPNOTSUPP),
+        )),
+        Ok(Some(unit)) if !spec.pattern.unit().is_multiple_of(unit) => {
+            Err(anyhow::anyhow!("{name}: {}", misaligned(spec, unit)))
+        }
+        // What the kernel does not tell, it refuses when I/O begins.
+        _ => Ok(()),
+    }
+}
+
+/// Sets or clears O_DIRECT. O_NONBLOCK, with which devices are opened so that none is waited for, is
+/// cleared: io_uring would hand its EAGAIN to us instead of waiting.
 fn set_direct(file: &File, direct: bool) -> io::Result<()> {
     let mut flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
     flags.set(OFlag::O_DIRECT, direct);
+    flags.remove(OFlag::O_NONBLOCK);
     fcntl(file, FcntlArg::F_SETFL(flags))?;
     Ok(())
 }
@@ -312,65 +244,6 @@ fn direct_refused(name: &str, error: io::Error) -> anyhow::Error {
 /// A file that nothing reads: the null engine wants one like every other.
 fn open_nowhere() -> anyhow::Result<File> {
     File::open("/dev/null").context("cannot open /dev/null")
-}
-
-fn open_existing(path: &Path, spec: &Spec) -> anyhow::Result<File> {
-    // O_NONBLOCK: should the file have become a FIFO meanwhile, opening it must not hang.
-    let mut flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    if spec.direct {
-        flags |= libc::O_DIRECT;
-    }
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let file = opened.map_err(|error| match error.raw_os_error() {
-        Some(libc::EINVAL) if spec.direct => direct_refused(&path.display().to_string(), error),
-        _ => anyhow::anyhow!("cannot open {}: {error}", path.display()),
-    })?;
-    let found = file
-        .metadata()
-        .with_context(|| format!("cannot examine {}", path.display()))?;
-    check_existing(path, &found, spec.rw)?;
-    Ok(file)
-}
-
-/// How long a device may still be held by a process that has just ended: the kernel tears an
-/// io_uring down some time after its last descriptor was closed.
-const LINGERING: Duration = Duration::from_secs(1);
-
-fn open_device(path: &Path, spec: &Spec) -> anyhow::Result<File> {
-    let mut flags = libc::O_EXCL | libc::O_NONBLOCK;
-    if spec.direct {
-        flags |= libc::O_DIRECT;
-    }
-    let started = Instant::now();
-    loop {
-        let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
-        let error = match opened {
-            Ok(file) => return Ok(file),
-            Err(error) => error,
-        };
-        return Err(match error.raw_os_error() {
-            Some(libc::EBUSY) => match busy::explain(&Machine::default(), path) {
-                None if started.elapsed() < LINGERING => {
-                    std::thread::sleep(LINGERING / 20);
-                    continue;
-                }
-                reason => anyhow::anyhow!(
-                    "cannot read {} for itself alone: it is in use ({})",
-                    path.display(),
-                    reason.as_deref().unwrap_or(
-                        "by another process that opened it exclusively, or in another mount \
-                         namespace"
-                    )
-                ),
-            },
-            Some(libc::EACCES | libc::EPERM) => Unavailable(format!(
-                "reading {}: {error}; it takes root, or membership in the device's group",
-                path.display()
-            ))
-            .into(),
-            _ => anyhow::anyhow!("cannot open {}: {error}", path.display()),
-        });
-    }
 }
 
 impl Target {
@@ -431,7 +304,12 @@ impl Target {
                 .flag(Severity::Degraded, "sparse_file", evidence);
         }
         if spec.size < found.len() && matches!(self.expected, Expected::Unknown) {
-            let evidence = format!("the first {} of {} bytes are used", spec.size, found.len());
+            let evidence = format!(
+                "{} of {} bytes are used, from byte {} on",
+                spec.size,
+                found.len(),
+                spec.offset
+            );
             self.validity
                 .flag(Severity::Info, "part_of_the_file", evidence);
         }
@@ -441,9 +319,10 @@ impl Target {
         let Ok(memory) = machine.memory_bytes() else {
             return;
         };
-        let evidence = if spec.rw.writes() {
+        let pattern = &spec.pattern;
+        let evidence = if pattern.rw.writes() && !pattern.flushes() {
             "--direct false: writes end in memory, and flushing them is not timed".to_owned()
-        } else if spec.size < memory {
+        } else if pattern.rw.reads() && spec.size < memory {
             format!(
                 "--direct false: {} fit into the machine's {:.0} GiB of memory, so that reads are \
                  answered from there",

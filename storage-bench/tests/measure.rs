@@ -5,6 +5,19 @@ mod common;
 use common::{can_default, folder, is_empty, measured, program, report, run_in, told};
 use reports::model::{self, Aggregation};
 
+const MIXES: [&str; 10] = [
+    "read",
+    "write",
+    "randread",
+    "randwrite",
+    "rw",
+    "randrw",
+    "trim",
+    "randtrim",
+    "trimwrite",
+    "randtrimwrite",
+];
+
 #[test]
 fn every_engine_does_every_mix_on_a_scratch_file() {
     let dir = folder();
@@ -13,7 +26,7 @@ fn every_engine_does_every_mix_on_a_scratch_file() {
         ("uring", can_default(dir.path())),
     ];
     for (engine, direct) in engines {
-        for rw in ["read", "write", "randread", "randwrite", "rw", "randrw"] {
+        for rw in MIXES {
             let direct = if direct { "true" } else { "false" };
             let words = [
                 "file",
@@ -42,6 +55,7 @@ fn every_engine_does_every_mix_on_a_scratch_file() {
             assert_eq!(measurement.facts["target"]["kind"], "scratch file");
             let proof = match rw {
                 "read" | "randread" => "of the reads",
+                "trim" | "randtrim" => "were trimmed and held nothing",
                 _ => "blocks held their last write",
             };
             assert!(
@@ -53,6 +67,10 @@ fn every_engine_does_every_mix_on_a_scratch_file() {
                 .metric("read_iops", Aggregation::Total)
                 .is_some();
             assert_eq!(mixed, matches!(rw, "rw" | "randrw"));
+            let trims = measurement
+                .metric("trim_iops", Aggregation::Total)
+                .is_some();
+            assert_eq!(trims, rw.ends_with("trimwrite"));
             assert!(is_empty(dir.path()), "{engine} {rw} left something behind");
         }
     }

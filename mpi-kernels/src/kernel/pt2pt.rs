@@ -1,16 +1,25 @@
-//! Kernels between two ranks: the ping-pong and the window of messages. Rank 0 times, rank 1 is
-//! its peer, and all others wait.
+//! Kernels between pairs of ranks: ping-pongs and windows of messages.
+//!
+//! A kernel of two ranks pairs 0 with 1, and all others wait. A kernel of all ranks pairs rank i of
+//! the lower half with rank i + n/2, as OSU's multi-pair tests do. In each pair the first rank
+//! begins and times.
 
-use super::{Kernel, Results};
-use crate::memory::Buffer;
+pub(super) mod pairs;
+mod ping_pong;
+pub(super) mod stream;
+
+pub use ping_pong::{
+    MultiPingPong, PingPong, multi_ping_pong_metrics, multi_ping_pong_work, ping_pong_metrics,
+    ping_pong_work,
+};
+pub use stream::{
+    BidirectionalStream, MultiStream, Stream, bidirectional_metrics, bidirectional_work,
+    multi_stream_metrics, multi_stream_work, stream_metrics, stream_work,
+};
+
+use crate::method::Setting;
 use crate::pattern::Stamp;
-use crate::spec::Point;
-use crate::sys::Window;
-use crate::world::World;
-use mpi::topology::Process;
-use mpi::traits::{Communicator, Destination, Equivalence, Source};
-use reports::measure::{Clock, Ticks, latency_metrics, rate_metrics};
-use reports::model::{Aggregation, Direction, Metric, Unit, Work};
+use crate::sys::Endpoint;
 
 /// Untimed rounds in each validation.
 const ROUNDS: u64 = 2;
@@ -18,47 +27,108 @@ const ROUNDS: u64 = 2;
 /// The number that the timed messages carry; the validation's own count from 0.
 const TIMED: u64 = 200;
 
-const TAG: i32 = 1;
-const ACK_TAG: i32 = 2;
+/// The tag of messages; the next one is that of acknowledgements.
+const TAG: i32 = 10;
 
-/// What a rank does in a kernel of two.
+/// What a rank does in its pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// Rank 0: sends first and times.
-    Timer,
-    /// Rank 1: answers.
-    Peer,
-    /// All others.
+    /// Begins and times.
+    First,
+    /// Answers.
+    Second,
+    /// Is in no pair.
     Idle,
 }
 
-impl Part {
-    fn of(rank: usize) -> Self {
+/// A rank's part, and the other rank of its pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Role {
+    part: Part,
+    peer: usize,
+}
+
+impl Role {
+    /// Among ranks of which 0 and 1 are a pair and all others idle.
+    fn of_two(rank: usize) -> Self {
         match rank {
-            0 => Self::Timer,
-            1 => Self::Peer,
-            _ => Self::Idle,
+            0 => Self {
+                part: Part::First,
+                peer: 1,
+            },
+            1 => Self {
+                part: Part::Second,
+                peer: 0,
+            },
+            _ => Self {
+                part: Part::Idle,
+                peer: rank,
+            },
+        }
+    }
+
+    /// Among an even number of ranks, each of the lower half paired with one of the upper.
+    fn of_halves(rank: usize, ranks: usize) -> Self {
+        let half = ranks / 2;
+        if rank < half {
+            Self {
+                part: Part::First,
+                peer: rank + half,
+            }
+        } else {
+            Self {
+                part: Part::Second,
+                peer: rank - half,
+            }
         }
     }
 }
 
-/// Both buffers of a rank, and what they contain.
+/// The calls that a kernel times, by the choice of the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Calls {
+    Blocking,
+    Nonblocking,
+    Persistent,
+}
+
+impl Calls {
+    fn of(word: &str) -> Self {
+        match word {
+            "blocking" => Self::Blocking,
+            "persistent" => Self::Persistent,
+            _ => Self::Nonblocking,
+        }
+    }
+}
+
+/// This rank's end of its pair, and what the buffers contain.
 struct Messages {
     rank: usize,
+    peer: usize,
     size: usize,
-    out: Buffer<u8>,
-    into: Buffer<u8>,
+    spoil: bool,
+    end: Endpoint,
     validations: u64,
 }
 
 impl Messages {
-    fn new(rank: usize, part: Part, size: usize) -> anyhow::Result<Self> {
-        let size = if part == Part::Idle { 0 } else { size };
+    fn new(setting: Setting<'_, '_>, role: Role, calls: Calls) -> anyhow::Result<Self> {
+        let Setting { world, point, .. } = setting;
+        let (size, window) = match role.part {
+            Part::Idle => (0, 1),
+            _ => (point.size(), point.window.unwrap_or(1)),
+        };
+        let end = Endpoint::new(world.comm(), role.peer, TAG, size, window)?;
         Ok(Self {
-            rank,
+            rank: world.rank(),
+            peer: role.peer,
             size,
-            out: Buffer::filled(size, 0)?,
-            into: Buffer::filled(size, 0)?,
+            spoil: point.spoil,
+            end: match calls {
+                Calls::Persistent => end.make_persistent()?,
+                _ => end,
+            },
             validations: 0,
         })
     }
@@ -73,15 +143,24 @@ impl Messages {
 
     /// Makes ready for a message: its content in the one buffer, something else in the other.
     fn load(&mut self, iteration: u64) {
-        self.stamp(self.rank, iteration).fill(&mut self.out);
+        self.stamp(self.rank, iteration).fill(self.end.outgoing());
         // What the peer sends, with every byte inverted: wherever nothing arrives, it shows.
-        self.stamp(1 - self.rank, iteration).fill(&mut self.into);
-        self.into.iter_mut().for_each(|byte| *byte = !*byte);
+        let awaited = self.stamp(self.peer, iteration);
+        awaited.fill(self.end.arrived());
+        self.end
+            .arrived()
+            .iter_mut()
+            .for_each(|byte| *byte = !*byte);
     }
 
     /// Compares what arrived with what the peer sends as `iteration`.
-    fn check(&self, iteration: u64) -> anyhow::Result<()> {
-        self.stamp(1 - self.rank, iteration).check(&self.into)
+    fn check(&mut self, iteration: u64) -> anyhow::Result<()> {
+        let stamp = self.stamp(self.peer, iteration);
+        let arrived = self.end.arrived();
+        if self.spoil {
+            super::damage(arrived);
+        }
+        stamp.check(arrived)
     }
 
     /// Runs rounds of `exchange`, each with a content of its own, and ends with the buffers ready
@@ -90,7 +169,7 @@ impl Messages {
     fn validate(
         &mut self,
         receives: bool,
-        mut exchange: impl FnMut(&Buffer<u8>, &mut Buffer<u8>) -> anyhow::Result<u64>,
+        mut exchange: impl FnMut(&mut Endpoint) -> anyhow::Result<u64>,
     ) -> anyhow::Result<u64> {
         let mut checks = 0;
         let mut fault = Ok(());
@@ -101,7 +180,7 @@ impl Messages {
         for round in 0..ROUNDS {
             let iteration = self.validations * ROUNDS + round;
             self.load(iteration);
-            let exchanged = exchange(&self.out, &mut self.into);
+            let exchanged = exchange(&mut self.end);
             if receives {
                 fault = fault.and_then(|()| self.check(iteration));
             }
@@ -116,223 +195,35 @@ impl Messages {
     }
 }
 
-/// `latency`: a blocking ping-pong.
-pub struct PingPong<'w> {
-    part: Part,
-    peer: Process<'w>,
-    clock: Clock,
-    messages: Messages,
-}
-
-impl<'w> PingPong<'w> {
-    /// This rank's part, with buffers for the point's size.
-    ///
-    /// # Errors
-    /// Too little memory.
-    pub fn build(world: &'w World, point: &Point) -> anyhow::Result<Box<dyn Kernel + 'w>> {
-        let part = Part::of(world.rank());
-        let peer = i32::from(part == Part::Timer);
-        Ok(Box::new(Self {
-            part,
-            peer: world.comm().process_at_rank(peer),
-            clock: Clock::get(),
-            messages: Messages::new(world.rank(), part, point.size())?,
-        }))
+/// Compares the lengths of a window's messages with the size, and returns how many there are.
+fn count_messages(end: &Endpoint, size: usize) -> anyhow::Result<u64> {
+    let mut messages = 0;
+    for bytes in end.received_bytes() {
+        anyhow::ensure!(
+            usize::try_from(bytes) == Ok(size),
+            "message {messages} of a window has {bytes} bytes instead of {size}"
+        );
+        messages += 1;
     }
+    Ok(messages)
 }
 
-impl Kernel for PingPong<'_> {
-    fn validate(&mut self) -> anyhow::Result<u64> {
-        let (part, peer, size) = (self.part, &self.peer, self.messages.size);
-        if part == Part::Idle {
-            return Ok(0);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rank_is_its_peers_peer() {
+        for ranks in [2, 4, 10] {
+            let roles: Vec<_> = (0..ranks).map(|r| Role::of_halves(r, ranks)).collect();
+            for (rank, role) in roles.iter().enumerate() {
+                assert_eq!(roles[role.peer].peer, rank);
+                assert_ne!(roles[role.peer].part, role.part);
+            }
+            assert_eq!(roles[0].peer, ranks / 2);
         }
-        self.messages.validate(true, |out, into| {
-            if part == Part::Timer {
-                peer.send_with_tag(&out[..], TAG);
-            }
-            let status = peer.receive_into_with_tag(&mut into[..], TAG);
-            if part == Part::Peer {
-                peer.send_with_tag(&out[..], TAG);
-            }
-            let received = status.count(u8::equivalent_datatype());
-            anyhow::ensure!(
-                usize::try_from(received) == Ok(size),
-                "MPI_Recv gave {received} bytes of a message of {size}"
-            );
-            Ok(1)
-        })
-    }
-
-    fn run(&mut self, ticks: &mut [Ticks]) -> anyhow::Result<()> {
-        let (peer, messages) = (&self.peer, &mut self.messages);
-        let (out, into) = (&messages.out[..], &mut messages.into[..]);
-        match self.part {
-            Part::Idle => {}
-            Part::Peer => {
-                for _ in 0..=ticks.len() {
-                    peer.receive_into_with_tag(into, TAG);
-                    peer.send_with_tag(out, TAG);
-                }
-            }
-            Part::Timer => {
-                // The first round trip is not timed: the peer may still be on its way here.
-                peer.send_with_tag(out, TAG);
-                peer.receive_into_with_tag(into, TAG);
-                let mut last = self.clock.now();
-                for slot in ticks {
-                    peer.send_with_tag(out, TAG);
-                    peer.receive_into_with_tag(into, TAG);
-                    let now = self.clock.now();
-                    *slot = now.saturating_sub(last);
-                    last = now;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// `bw`: windows of non-blocking messages from rank 0 to rank 1, each answered by one byte.
-pub struct Stream<'w> {
-    part: Part,
-    peer: Process<'w>,
-    clock: Clock,
-    window: Window,
-    messages: Messages,
-}
-
-impl<'w> Stream<'w> {
-    /// This rank's part, with buffers for the point's size and requests for its window.
-    ///
-    /// # Errors
-    /// Too little memory.
-    pub fn build(world: &'w World, point: &Point) -> anyhow::Result<Box<dyn Kernel + 'w>> {
-        let part = Part::of(world.rank());
-        let peer = i32::from(part == Part::Timer);
-        Ok(Box::new(Self {
-            part,
-            peer: world.comm().process_at_rank(peer),
-            clock: Clock::get(),
-            window: Window::new(world.comm(), peer, TAG, point.window.unwrap_or(1)),
-            messages: Messages::new(world.rank(), part, point.size())?,
-        }))
-    }
-}
-
-fn acknowledge(peer: &Process<'_>) {
-    peer.send_with_tag(&[1u8], ACK_TAG);
-}
-
-fn await_acknowledgement(peer: &Process<'_>) {
-    let mut ack = [0u8];
-    peer.receive_into_with_tag(&mut ack, ACK_TAG);
-}
-
-impl Kernel for Stream<'_> {
-    fn validate(&mut self) -> anyhow::Result<u64> {
-        let (peer, window, size) = (&self.peer, &mut self.window, self.messages.size);
-        match self.part {
-            Part::Idle => Ok(0),
-            Part::Timer => self.messages.validate(false, |out, _| {
-                let sent = window.send(out);
-                await_acknowledgement(peer);
-                sent.map(|()| 0)
-            }),
-            Part::Peer => self.messages.validate(true, |_, into| {
-                let received = window.receive(into);
-                acknowledge(peer);
-                received?;
-                let mut messages = 0;
-                for bytes in window.received_bytes() {
-                    anyhow::ensure!(
-                        usize::try_from(bytes) == Ok(size),
-                        "message {messages} of a window has {bytes} bytes instead of {size}"
-                    );
-                    messages += 1;
-                }
-                Ok(messages)
-            }),
-        }
-    }
-
-    fn run(&mut self, ticks: &mut [Ticks]) -> anyhow::Result<()> {
-        let (peer, window) = (&self.peer, &mut self.window);
-        match self.part {
-            Part::Idle => {}
-            Part::Peer => {
-                acknowledge(peer);
-                for _ in ticks {
-                    window.receive(&mut self.messages.into)?;
-                    acknowledge(peer);
-                }
-            }
-            Part::Timer => {
-                // As after every window: the peer is about to post its receives.
-                await_acknowledgement(peer);
-                let mut last = self.clock.now();
-                for slot in ticks {
-                    window.send(&self.messages.out)?;
-                    await_acknowledgement(peer);
-                    let now = self.clock.now();
-                    *slot = now.saturating_sub(last);
-                    last = now;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The distribution of half round trips, and OSU's mean of them.
-#[must_use]
-pub fn ping_pong_metrics(results: &Results, _: &Point) -> Vec<Metric> {
-    let mut metrics = latency_metrics("latency_ns", &results.histogram);
-    let mean = results.sum_ns as f64 / 2.0 / results.iterations as f64;
-    let osu = Metric::new(
-        "latency_ns",
-        Aggregation::Mean,
-        Unit::Nanoseconds,
-        Direction::LowerIsBetter,
-        mean,
-        results.iterations,
-    );
-    metrics.push(osu.compat("OSU"));
-    metrics
-}
-
-/// Messages and bytes per second over all windows, and the distribution of the windows' times.
-#[must_use]
-pub fn stream_metrics(results: &Results, point: &Point) -> Vec<Metric> {
-    let work = stream_work(results.iterations, point);
-    let mut metrics = rate_metrics("messages_per_s", work, results.elapsed_s());
-    for metric in &mut metrics {
-        metric.headline = metric.name == "bandwidth_bytes_per_s";
-    }
-    metrics.reverse();
-    let mut windows = latency_metrics("window_ns", &results.histogram);
-    windows
-        .iter_mut()
-        .for_each(|metric| metric.headline = false);
-    metrics.extend(windows);
-    metrics
-}
-
-/// Round trips, and the bytes that they moved both ways.
-#[must_use]
-pub fn ping_pong_work(iterations: u64, point: &Point) -> Work {
-    Work {
-        ops: iterations,
-        bytes: iterations * 2 * point.size() as u64,
-    }
-}
-
-/// Messages, and their bytes.
-#[must_use]
-pub fn stream_work(iterations: u64, point: &Point) -> Work {
-    let ops = iterations * point.window.unwrap_or(1) as u64;
-    Work {
-        ops,
-        bytes: ops * point.size() as u64,
+        let two: Vec<_> = (0..3).map(Role::of_two).collect();
+        assert_eq!((two[0].peer, two[1].peer), (1, 0));
+        assert_eq!(two[2].part, Part::Idle);
     }
 }

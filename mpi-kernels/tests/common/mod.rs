@@ -1,4 +1,6 @@
 //! Starting the program under a real launcher.
+// Each test file is a program of its own and uses its part.
+#![allow(dead_code)]
 
 use reports::model::{self, Report};
 use std::path::Path;
@@ -8,7 +10,7 @@ use std::process::{Command, Output};
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mpi-kernels");
 
 /// `mpirun` for this many ranks, allowed to run as root and with more ranks than cores, and ended
-/// after a minute if it hangs.
+/// after four minutes if it hangs.
 pub fn mpirun(ranks: usize) -> Command {
     let mut command = Command::new("mpirun");
     command
@@ -17,7 +19,7 @@ pub fn mpirun(ranks: usize) -> Command {
         .env("OMPI_MCA_rmaps_base_oversubscribe", "1")
         .env("OMPI_MCA_hwloc_base_binding_policy", "none")
         .env("OMPI_MCA_mpi_yield_when_idle", "1")
-        .args(["--timeout", "60", "-n"])
+        .args(["--timeout", "240", "-n"])
         .arg(ranks.to_string());
     command
 }

@@ -19,7 +19,7 @@ use sha2::Sha256;
 pub const NAME: [u8; 8] = *b"netbench";
 
 /// The version of the control protocol, handshake and messages together.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 const PREFIX_BYTES: usize = 12;
 const NONCE_BYTES: usize = 32;
@@ -29,6 +29,8 @@ pub const SERVER_HELLO_BYTES: usize = PREFIX_BYTES + 1 + NONCE_BYTES;
 /// Length of the client's message.
 pub const CLIENT_HELLO_BYTES: usize = PREFIX_BYTES + NONCE_BYTES + PROOF_BYTES;
 const VERDICT_BYTES: usize = 1 + PROOF_BYTES;
+/// Length of all three together.
+pub const TOTAL_BYTES: usize = SERVER_HELLO_BYTES + CLIENT_HELLO_BYTES + VERDICT_BYTES;
 
 const ROOM: u8 = 0;
 const FULL: u8 = 1;

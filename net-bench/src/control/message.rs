@@ -6,9 +6,12 @@
 //! [`Reply::Done`] with what it measured. Either may ask the other to stop in between. Over UDP
 //! each side says when it starts no more traffic ([`Request::Ended`], [`Reply::Ended`]). A test over
 //! an RDMA device begins with [`Request::Rdma`] and [`Reply::Joined`], and while it runs both sides say
-//! [`Word`]s. At any time
+//! [`Word`]s. Whoever has servers measure among each other asks each what it is
+//! ([`Request::Describe`], [`Reply::Machine`]) and sends it on errands to the others
+//! ([`Request::Errand`], [`Reply::Brought`]). At any time
 //! the server may send [`Reply::Failed`] or [`Reply::Unavailable`], which is its last word.
 
+use crate::errand::{Brought, Errand};
 use crate::observe::Observed;
 use crate::observe::queues::Steering;
 use crate::rdma::conduct::Word;
@@ -38,6 +41,10 @@ pub enum Request {
     Rdma(Box<RdmaTest>),
     /// What is said while such a test runs.
     Word(Word),
+    /// Say what machine you are on.
+    Describe,
+    /// Be the client of another server in a test.
+    Errand(Box<Errand>),
 }
 
 /// What a server may say.
@@ -61,6 +68,10 @@ pub enum Reply {
     Word(Word),
     /// The server's part is over.
     Done(Vec<Leg>),
+    /// What machine the server is on.
+    Machine(Box<Host>),
+    /// What an errand brought.
+    Brought(Box<Brought>),
     /// The server's machine does not offer what the test asks for.
     Unavailable {
         /// What it is, the kernel's word, and what would make it run.

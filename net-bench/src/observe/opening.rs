@@ -108,6 +108,7 @@ mod tests {
             p50_ns: None,
             p99_ns: None,
             max_ns: None,
+            hdr_v2_base64: None,
             flags: Vec::new(),
         };
         rates.iter().enumerate().map(slice).collect()

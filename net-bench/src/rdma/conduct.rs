@@ -16,7 +16,7 @@ use crate::side::End;
 use crate::workload::Vitals;
 use anyhow::Context;
 use reports::host::Host;
-use reports::measure::{Observer, Silent, stop_requested};
+use reports::measure::{Observer, Silent};
 use reports::model::Unavailable;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -139,7 +139,7 @@ pub struct Finished {
     pub host: Option<Host>,
 }
 
-/// The client's conduct of a test.
+/// The client's conduct of a test. `stop` is asked several times a second whether it is to end early.
 ///
 /// # Errors
 /// What went wrong, on which side.
@@ -147,6 +147,7 @@ pub fn as_client(
     channel: &mut Channel,
     test: &RdmaTest,
     observer: &dyn Observer,
+    stop: &dyn Fn() -> bool,
 ) -> anyhow::Result<Finished> {
     channel.send(&Request::Rdma(Box::new(test.clone())))?;
     let host = match channel.receive(MESSAGE_TIMEOUT)? {
@@ -165,7 +166,7 @@ pub fn as_client(
     let part = play(channel, test, cast, observer, |turn| {
         let Turned { channel, relay, .. } = turn;
         if turn.turn == Turn::Quiet {
-            if stop_requested() && !told_stop {
+            if !told_stop && stop() {
                 told_stop = true;
                 relay.vitals.stop();
                 let _ = channel.send(&Request::Stop);
@@ -300,7 +301,7 @@ pub fn as_server(
                 relay.vitals.stop();
                 return Watch::On;
             }
-            Ok(Request::Ended | Request::Test(_) | Request::Rdma(_)) => {
+            Ok(_) => {
                 lost = Some(anyhow::anyhow!("the client asked for a test within a test"));
             }
             Err(error) => lost = Some(error.into()),

@@ -134,6 +134,12 @@ pub trait Port {
     /// the peer's operation.
     fn peek(&self, lane: u32, number: u64) -> u8;
 
+    /// Whether that byte becomes `value` while it is looked at so many times.
+    #[inline]
+    fn watch(&self, lane: u32, number: u64, value: u8, looks: u32) -> bool {
+        (0..looks).any(|_| self.peek(lane, number) == value)
+    }
+
     /// The memory of this side that the peer's operation `number` on a lane reads or writes. The peer
     /// must not be working on it.
     fn target(&mut self, lane: u32, number: u64) -> &mut [u8];

@@ -232,6 +232,7 @@ fn plan(test: &RdmaTest, end: End) -> Plan {
         warmup: Limit::Duration(Duration::from_secs_f64(warmup)),
         run,
         interval: Duration::from_secs_f64(test.interval_s),
+        slice_histograms: false,
     }
 }
 

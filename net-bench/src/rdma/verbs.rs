@@ -17,7 +17,7 @@ use choice::Site;
 use reports::case::Availability;
 use reports::model::Unavailable;
 use std::time::Duration;
-use verbs::{Lanes, Peer, Route, Shape};
+use verbs::{Lanes, Shape};
 
 /// Inline bytes of perftest's latency tests, where it knows the device: of sends over RC and UC, of
 /// sends over UD, and of writes.
@@ -173,27 +173,9 @@ fn exchange(
     let first_packet = fastrand::u32(..PACKET_NUMBERS);
     let ours = Card::of(lanes, site, agreed, first_packet, None);
     let theirs: Card = meeting.swap(&ours)?;
-    let peers: Vec<Peer> = theirs
-        .numbers
-        .iter()
-        .map(|number| Peer {
-            number: *number,
-            first_packet: theirs.first_packet,
-        })
-        .collect();
-    let route = Route {
-        port: site.port,
-        gid: match (&agreed.gid, theirs.gid) {
-            (Some(ours), Some(theirs)) => Some((ours.index, theirs)),
-            _ => None,
-        },
-        lid: theirs.lid,
-        mtu: agreed.mtu,
-        reads_answered: agreed.reads_answered,
-    };
     lanes.initialise(site.port).map_err(refine)?;
     lanes
-        .connect(&route, &peers, first_packet)
+        .connect(&theirs.route(site, agreed), &theirs.peers(), first_packet)
         .map_err(refine)?;
     lanes.aim(theirs.address, theirs.key);
     Ok(())
@@ -209,14 +191,21 @@ fn manage(
 ) -> anyhow::Result<Option<u8>> {
     let from = site.address(agreed)?;
     let listener = match end {
-        End::Server => Some(verbs::Listener::bind(from, lanes.shape().lanes).map_err(refine)?),
+        End::Server => {
+            let shape = lanes.shape();
+            let listener = verbs::Listener::bind(from, shape.service, shape.lanes);
+            Some(listener.map_err(refine)?)
+        }
         End::Client => None,
     };
     let address = listener.as_ref().map(verbs::Listener::address);
     let theirs: Card = meeting.swap(&Card::of(lanes, site, agreed, 0, address))?;
     let patience = meeting.patience();
     let index = match listener {
-        Some(listener) => listener.accept(lanes, agreed.mtu, patience),
+        Some(listener) => {
+            let back = theirs.route(site, agreed);
+            listener.accept(lanes, &back, &theirs.peers(), patience)
+        }
         None => {
             let mut to = theirs
                 .listener
@@ -289,6 +278,9 @@ fn facts(
         }
         None => fact("lid", site.state.lid.into()),
     }
+    if let Some(efa) = efa(&site.context) {
+        fact("efa", efa);
+    }
     let limits = site.context.limits();
     fact("vendor", format!("{:#x}", limits.vendor).into());
     fact("part", limits.part.into());
@@ -305,6 +297,25 @@ fn facts(
         ));
     }
     facts
+}
+
+/// What a device says of itself that is an Elastic Fabric Adapter, or why that is not known; `None` of
+/// others.
+pub(super) fn efa(context: &verbs::Context) -> Option<serde_json::Value> {
+    let efa = match context.efa() {
+        Ok(efa) => efa?,
+        Err(error) => return Some(serde_json::json!({ "unavailable": error.to_string() })),
+    };
+    Some(serde_json::json!({
+        "send_requests": efa.send_requests,
+        "receives": efa.receives,
+        "inline_bytes": efa.inline_bytes,
+        "longest_rdma_bytes": efa.longest_rdma_bytes,
+        "reads": efa.reads,
+        "writes": efa.writes,
+        "retries_for_receives": efa.retries_for_receives,
+        "writes_without_receives": efa.writes_without_receives,
+    }))
 }
 
 impl From<verbs::Completion> for Completion {
@@ -353,7 +364,7 @@ impl Port for VerbsPort {
         self.lanes.operands(lane, ahead, compare_or_add, swap);
     }
 
-    #[inline]
+    #[inline(always)]
     fn post(&mut self, lane: u32, count: u32, signal: bool) -> anyhow::Result<Posted> {
         match self.lanes.post(lane, count, signal) {
             Ok(verbs::Posted::Taken(count)) => Ok(Posted::Taken(count)),
@@ -390,6 +401,11 @@ impl Port for VerbsPort {
     #[inline]
     fn peek(&self, lane: u32, number: u64) -> u8 {
         self.lanes.peek(lane, number)
+    }
+
+    #[inline]
+    fn watch(&self, lane: u32, number: u64, value: u8, looks: u32) -> bool {
+        self.lanes.watch(lane, number, value, looks)
     }
 
     #[inline]

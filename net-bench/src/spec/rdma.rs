@@ -153,7 +153,12 @@ impl DeviceArgs {
             Device::Fabric(_) => WINDOW,
         };
         let depth = self.depth.unwrap_or(match (latency, self.mode) {
-            (true, Mode::Compat) if operation == Operation::WriteData => 2,
+            // One is in flight; what the write before it left is checked meanwhile.
+            (true, Mode::Compat)
+                if matches!(operation, Operation::Write | Operation::WriteData) =>
+            {
+                2
+            }
             (true, Mode::Compat) => 1,
             (true, Mode::Fast) => in_cache(length_bytes),
             (false, _) => in_ring(length_bytes).min(window),

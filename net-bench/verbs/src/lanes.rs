@@ -206,44 +206,26 @@ impl Lanes {
         let Shape {
             operation, length, ..
         } = shape;
-        let with_receives = operation.receives();
-        let receives = if with_receives { shape.receives } else { 0 };
-        let all_receives = product(&[receives as usize, shape.lanes as usize])?;
-        let stride = length.next_multiple_of(STRIDE).max(STRIDE);
-        let receive_stride = match shape.service {
-            Service::Ud => stride + STRIDE,
-            Service::Rc | Service::Uc => stride,
-        };
-        let rings = product(&[shape.lanes as usize, shape.depth as usize, stride])?;
-        let write = ibv_access_flags::IBV_ACCESS_LOCAL_WRITE.0;
-        let outgoing = Region::new(&domain, "what is sent", rings, write)?;
-        let incoming = (operation == Operation::Send).then(|| {
-            let bytes = product(&[all_receives, receive_stride])?;
-            Region::new(&domain, "what is received", bytes, write)
-        });
-        // All atomic operations of a lane work on one counter.
-        let target_slots = if operation.is_atomic() {
-            1
+        let receives = if operation.receives() {
+            shape.receives
         } else {
-            shape.depth
+            0
         };
-        let target = operation.has_target().then(|| {
-            let bytes = product(&[shape.lanes as usize, target_slots as usize, stride])?;
-            let access = write | remote_access(operation);
-            Region::new(&domain, "what the peer works on", bytes, access)
-        });
-        let channel = shape.events.then(|| Channel::open(context)).transpose()?;
-        let queue = |entries: usize| {
-            let entries = u32::try_from(entries).unwrap_or(u32::MAX);
-            CompletionQueue::open(context, entries, channel.as_ref(), shape.vector)
-        };
-        let sends = queue(product(&[shape.lanes as usize, shape.depth as usize])?)?;
-        let arrivals = with_receives.then(|| queue(all_receives)).transpose()?;
-        let shared = (with_receives && shape.shared_receives).then(|| {
-            let requests = u32::try_from(all_receives).unwrap_or(u32::MAX);
-            SharedReceives::open(&domain, requests)
-        });
-        let shared = shared.transpose()?;
+        let all_receives = product(&[receives as usize, shape.lanes as usize])?;
+        let Memory {
+            outgoing,
+            incoming,
+            target,
+            stride,
+            receive_stride,
+            target_slots,
+        } = Memory::of(&domain, &shape, all_receives)?;
+        let Queues {
+            channel,
+            sends,
+            arrivals,
+            shared,
+        } = Queues::of(&domain, &shape, all_receives)?;
         let pair = |inline| PairShape {
             service: shape.service,
             requests: shape.depth,
@@ -286,8 +268,8 @@ impl Lanes {
             arrivals,
             channel,
             outgoing,
-            incoming: incoming.transpose()?,
-            target: target.transpose()?,
+            incoming,
+            target,
             domain,
             shape,
             stride,
@@ -471,22 +453,33 @@ impl Lanes {
             lane.pair.connect(route, peer, first_packet)?;
         }
         if self.shape.service == Service::Ud {
-            self.address(route, peers)?;
+            let handle = AddressHandle::open(&self.domain, route)?;
+            self.address(handle, peers.iter().map(|peer| (peer.number, QKEY)))?;
         }
         Ok(())
     }
 
-    /// Puts the peers' addresses into all requests.
-    fn address(&mut self, route: &Route, peers: &[Peer]) -> Result<(), Error> {
-        let handle = AddressHandle::open(&self.domain, route)?;
-        for (lane, peer) in self.lanes.iter().zip(peers) {
+    /// Puts the peer's address into all requests, and the number and key of each lane's counterpart.
+    pub(crate) fn address(
+        &mut self,
+        handle: AddressHandle,
+        peers: impl ExactSizeIterator<Item = (u32, u32)>,
+    ) -> Result<(), Error> {
+        if peers.len() != self.lanes.len() {
+            return Err(Error::Refused(format!(
+                "{} lanes here, {} at the other side",
+                self.lanes.len(),
+                peers.len()
+            )));
+        }
+        for (lane, (remote_qpn, remote_qkey)) in self.lanes.iter().zip(peers) {
             for slot in 0..self.shape.depth as usize {
                 // SAFETY: the slot is in the table.
                 let request = unsafe { &mut *lane.requests.at(slot) };
                 request.wr.wr.ud = ud_t {
                     ah: handle.raw(),
-                    remote_qpn: peer.number,
-                    remote_qkey: QKEY,
+                    remote_qpn,
+                    remote_qkey,
                 };
             }
         }
@@ -504,6 +497,10 @@ impl Lanes {
         self.connections = Some(connections);
     }
 
+    pub(crate) fn domain(&self) -> &Rc<Domain> {
+        &self.domain
+    }
+
     pub(crate) fn context(&self) -> &Context {
         &self.domain.context
     }
@@ -515,6 +512,87 @@ impl Lanes {
     pub fn post_receives(&mut self) -> Result<(), Error> {
         (0..self.slots.len() as u32).try_for_each(|slot| self.post_receive(slot))?;
         self.flush()
+    }
+}
+
+/// The memory of lanes, and where in it what is.
+struct Memory {
+    outgoing: Region,
+    incoming: Option<Region>,
+    target: Option<Region>,
+    stride: usize,
+    receive_stride: usize,
+    target_slots: u32,
+}
+
+impl Memory {
+    /// With so many receives over all lanes.
+    fn of(domain: &Rc<Domain>, shape: &Shape, receives: usize) -> Result<Self, Error> {
+        let operation = shape.operation;
+        let (lanes, depth) = (shape.lanes as usize, shape.depth as usize);
+        let stride = shape.length.next_multiple_of(STRIDE).max(STRIDE);
+        let receive_stride = match shape.service {
+            Service::Ud => stride + STRIDE,
+            Service::Rc | Service::Uc => stride,
+        };
+        let write = ibv_access_flags::IBV_ACCESS_LOCAL_WRITE.0;
+        let rings = product(&[lanes, depth, stride])?;
+        let outgoing = Region::new(domain, "what is sent", rings, write)?;
+        let incoming = (operation == Operation::Send).then(|| {
+            let bytes = product(&[receives, receive_stride])?;
+            Region::new(domain, "what is received", bytes, write)
+        });
+        // All atomic operations of a lane work on one counter.
+        let target_slots = if operation.is_atomic() {
+            1
+        } else {
+            shape.depth
+        };
+        let target = operation.has_target().then(|| {
+            let bytes = product(&[lanes, target_slots as usize, stride])?;
+            let access = write | remote_access(operation);
+            Region::new(domain, "what the peer works on", bytes, access)
+        });
+        Ok(Self {
+            outgoing,
+            incoming: incoming.transpose()?,
+            target: target.transpose()?,
+            stride,
+            receive_stride,
+            target_slots,
+        })
+    }
+}
+
+/// The queues that lanes have in common.
+struct Queues {
+    channel: Option<Rc<Channel>>,
+    sends: CompletionQueue,
+    arrivals: Option<CompletionQueue>,
+    shared: Option<SharedReceives>,
+}
+
+impl Queues {
+    /// With so many receives over all lanes; without any there is no queue of arrivals.
+    fn of(domain: &Rc<Domain>, shape: &Shape, receives: usize) -> Result<Self, Error> {
+        let context = &domain.context;
+        let channel = shape.events.then(|| Channel::open(context)).transpose()?;
+        let queue = |entries: usize| {
+            let entries = u32::try_from(entries).unwrap_or(u32::MAX);
+            CompletionQueue::open(context, entries, channel.as_ref(), shape.vector)
+        };
+        let sends = queue(product(&[shape.lanes as usize, shape.depth as usize])?)?;
+        let arrivals = (receives > 0).then(|| queue(receives)).transpose()?;
+        let shared = (receives > 0 && shape.shared_receives).then(|| {
+            let requests = u32::try_from(receives).unwrap_or(u32::MAX);
+            SharedReceives::open(domain, requests)
+        });
+        Ok(Self {
+            sends,
+            arrivals,
+            shared: shared.transpose()?,
+            channel,
+        })
     }
 }
 

@@ -7,7 +7,8 @@
 //! A thread opens a [`Context`] and on it [`Lanes`]: queue pairs with their completion queues and
 //! their memory, which is cut into slots. Lanes are connected by numbers that both sides tell each
 //! other ([`Route`], [`Peer`]), or by the connection manager ([`Listener`], [`connect`]). [`gid`]
-//! says which of a port's addresses to take.
+//! says which of a port's addresses to take,
+//! [`efa`] what a card of AWS can.
 //!
 //! # Threads
 //! Nothing here can be sent to another thread; threads that share nothing scale best.
@@ -17,6 +18,7 @@
 //! both sides work: [`Lanes::target`] is for when the peer does not.
 
 mod device;
+pub mod efa;
 mod error;
 pub mod gid;
 mod lanes;

@@ -5,6 +5,7 @@
 //! [`Manager`] are tables of their functions, whose types the compiler holds against `rdma-sys`.
 //! What moves data goes through the tables that a device brings along, and needs no symbol.
 
+use crate::efa::QueryDevice;
 use crate::error::{Error, text};
 use libc::{c_char, c_int, c_void, sockaddr};
 use rdma_sys::{
@@ -131,6 +132,26 @@ impl Manager {
         let open = || open(c"librdmacm.so.1", "librdmacm1").and_then(Self::of);
         let library = LIBRARY.get_or_init(open).as_ref();
         library.map_err(|reason| Error::Missing(format!("no usable librdmacm: {reason}")))
+    }
+}
+
+/// What drivers' own libraries export and this crate uses.
+pub(crate) struct Extension;
+
+impl Extension {
+    /// `efadv_query_device` of libefa, or what came of the first try to load it. It stays loaded.
+    pub(crate) fn efa() -> Result<QueryDevice, Error> {
+        static FUNCTION: OnceLock<Result<QueryDevice, String>> = OnceLock::new();
+        let load = || {
+            let handle = open(c"libefa.so.1", "ibverbs-providers")?;
+            let address = symbol(handle, "efadv_query_device", "EFA_1.1")?;
+            // SAFETY: the function of this name and version has this type, as efadv.h declares it.
+            Ok(unsafe { std::mem::transmute::<*mut c_void, QueryDevice>(address) })
+        };
+        let function = FUNCTION.get_or_init(load).as_ref();
+        function
+            .copied()
+            .map_err(|reason| Error::Missing(format!("no usable libefa: {reason}")))
     }
 }
 

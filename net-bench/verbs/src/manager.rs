@@ -4,17 +4,23 @@
 //! made before, with all that belongs to them; the manager says what to set for each state
 //! (`rdma_init_qp_attr`) and is told their numbers. This is what it offers to programs with queue
 //! pairs of their own.
+//!
+//! Its port space of streams tells the peer's manager of RC only, and leaves it at that: UC is
+//! connected in the same way, with what RC alone has left out. In that of datagrams the side that asks
+//! learns the other's number, key and address; the side that answers finds its way back with what the
+//! caller knows of the peer.
 
+use crate::Service;
 use crate::device::Mtu;
 use crate::error::{Error, text};
 use crate::lanes::Lanes;
 use crate::library::Manager;
-use crate::pair::{RETRIES, RNR_RETRIES, blank};
+use crate::pair::{AddressHandle, Peer, RETRIES, RNR_RETRIES, Route, blank};
 use crate::queue::readable;
 use libc::{c_int, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage};
 use rdma_sys::{
-    ibv_qp_state, rdma_cm_event_type, rdma_cm_id, rdma_conn_param, rdma_event_channel,
-    rdma_port_space,
+    ibv_ah_attr, ibv_qp_attr, ibv_qp_state, rdma_cm_event_type, rdma_cm_id, rdma_conn_param,
+    rdma_event_channel, rdma_port_space,
 };
 use std::net::SocketAddr;
 use std::ptr::{self, NonNull};
@@ -29,6 +35,15 @@ const MOST_READS: u8 = u8::MAX;
 struct Events {
     raw: NonNull<rdma_event_channel>,
     manager: &'static Manager,
+    /// Whether what it tells is of datagrams.
+    datagrams: bool,
+}
+
+/// How datagrams reach a queue pair of the peer's.
+struct Way {
+    address: ibv_ah_attr,
+    number: u32,
+    key: u32,
 }
 
 /// What has happened.
@@ -38,10 +53,12 @@ struct Event {
     status: c_int,
     /// The lane that the peer tells in a request for a connection.
     lane: Option<u32>,
+    /// Where datagrams are taken, once that is settled.
+    way: Option<Way>,
 }
 
 impl Events {
-    fn open() -> Result<Rc<Self>, Error> {
+    fn open(service: Service) -> Result<Rc<Self>, Error> {
         let manager = Manager::load()?;
         // SAFETY: the call takes nothing.
         let raw = unsafe { (manager.rdma_create_event_channel)() };
@@ -49,7 +66,11 @@ impl Events {
             Error::last("rdma_create_event_channel")
                 .and("`modprobe rdma_ucm` loads the kernel's part")
         })?;
-        Ok(Rc::new(Self { raw, manager }))
+        Ok(Rc::new(Self {
+            raw,
+            manager,
+            datagrams: service == Service::Ud,
+        }))
     }
 
     /// The next event, until a time.
@@ -66,22 +87,38 @@ impl Events {
         }
         let mut event = ptr::null_mut();
         // SAFETY: the channel is open, and the event is acknowledged once, after what is needed of
-        // it was copied. Of requests for connections `param.conn` is the union's part in use, and
-        // private data has as many bytes as it says.
+        // it was copied. Of datagrams `param.ud` is the union's part in use, of connections
+        // `param.conn`, and private data has as many bytes as it says.
         unsafe {
             if (self.manager.rdma_get_cm_event)(self.raw.as_ptr(), &raw mut event) != 0 {
                 return Err(Error::last("rdma_get_cm_event"));
             }
             let kind = (*event).event;
-            let conn = &(*event).param.conn;
+            let (private_data, length) = if self.datagrams {
+                let told = &(*event).param.ud;
+                (told.private_data, told.private_data_len)
+            } else {
+                let told = &(*event).param.conn;
+                (told.private_data, told.private_data_len)
+            };
             let request = kind == rdma_cm_event_type::RDMA_CM_EVENT_CONNECT_REQUEST;
-            let told = request && conn.private_data_len >= 4 && !conn.private_data.is_null();
-            let lane = told.then(|| conn.private_data.cast::<[u8; 4]>().read_unaligned());
+            let told = request && length >= 4 && !private_data.is_null();
+            let lane = told.then(|| private_data.cast::<[u8; 4]>().read_unaligned());
+            let settled = kind == rdma_cm_event_type::RDMA_CM_EVENT_ESTABLISHED;
+            let way = (self.datagrams && settled).then(|| {
+                let told = &(*event).param.ud;
+                Way {
+                    address: told.ah_attr,
+                    number: told.qp_num,
+                    key: told.qkey,
+                }
+            });
             let copied = Event {
                 id: (*event).id,
                 kind,
                 status: (*event).status,
                 lane: lane.map(u32::from_be_bytes),
+                way,
             };
             (self.manager.rdma_ack_cm_event)(event);
             Ok(copied)
@@ -116,7 +153,11 @@ impl Events {
                 self.raw.as_ptr(),
                 &raw mut id,
                 ptr::null_mut(),
-                rdma_port_space::RDMA_PS_TCP,
+                if self.datagrams {
+                    rdma_port_space::RDMA_PS_UDP
+                } else {
+                    rdma_port_space::RDMA_PS_TCP
+                },
             )
         };
         check("rdma_create_id", returned)?;
@@ -205,6 +246,16 @@ impl Id {
         }
     }
 
+    /// Brings a lane's queue pair of datagrams to work; the key that it takes them with.
+    fn start(&self, lanes: &Lanes, lane: usize) -> Result<u32, Error> {
+        let (mut attributes, mask) = self.attributes(ibv_qp_state::IBV_QPS_INIT)?;
+        // A device would take any; the manager of the peer knows the one of the port space.
+        let key = attributes.qkey;
+        attributes.qp_state = ibv_qp_state::IBV_QPS_INIT;
+        lanes.pair(lane).start_datagrams(attributes, mask)?;
+        Ok(key)
+    }
+
     /// Brings a lane's queue pair into a state; the index of the GID, where the state has one.
     fn bring(
         &self,
@@ -213,6 +264,14 @@ impl Id {
         state: ibv_qp_state::Type,
         mtu: Mtu,
     ) -> Result<u8, Error> {
+        let (attributes, mask) = self.attributes(state)?;
+        let index = attributes.ah_attr.grh.sgid_index;
+        lanes.pair(lane).follow(attributes, mask, mtu)?;
+        Ok(index)
+    }
+
+    /// What to set for a state, and which of it.
+    fn attributes(&self, state: ibv_qp_state::Type) -> Result<(ibv_qp_attr, u32), Error> {
         let mut attributes = blank();
         attributes.qp_state = state;
         let mut mask = 0;
@@ -221,11 +280,7 @@ impl Id {
             (self.events.manager.rdma_init_qp_attr)(self.raw(), &raw mut attributes, &raw mut mask)
         };
         check("rdma_init_qp_attr", returned)?;
-        let index = attributes.ah_attr.grh.sgid_index;
-        lanes
-            .pair(lane)
-            .follow(attributes, mask.cast_unsigned(), mtu)?;
-        Ok(index)
+        Ok((attributes, mask.cast_unsigned()))
     }
 
     /// What the peer's manager has to know of a lane's queue pair. The private data has to live
@@ -266,17 +321,17 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on an address of the device, with a port that the kernel chooses, for so many
-    /// connections at once.
+    /// Listens on an address of the device, with a port that the kernel chooses, for so many lanes at
+    /// once.
     ///
     /// # Errors
     /// [`Error::Missing`]: no librdmacm, or not the kernel's part of it. Or its reason.
-    pub fn bind(mut address: SocketAddr, connections: u32) -> Result<Self, Error> {
+    pub fn bind(mut address: SocketAddr, service: Service, lanes: u32) -> Result<Self, Error> {
         address.set_port(0);
-        let events = Events::open()?;
+        let events = Events::open(service)?;
         let id = events.id()?;
         let mut storage = Storage::of(address);
-        let backlog = c_int::try_from(connections).unwrap_or(c_int::MAX);
+        let backlog = c_int::try_from(lanes).unwrap_or(c_int::MAX);
         // SAFETY: the identifier is open; the address is in a form that the call knows.
         unsafe {
             let manager = events.manager;
@@ -295,17 +350,24 @@ impl Listener {
         self.address
     }
 
-    /// Takes a connection for each lane, within some time, with a path MTU of at most `mtu`; the index
-    /// of the GID that they use.
+    /// Takes a connection for each lane, within some time, with a path MTU of at most that of `back`;
+    /// the index of the GID that they use. Datagrams go `back` to these `peers`, in the order of the
+    /// lanes.
     ///
     /// # Errors
     /// The time is over; the peer asks for another lane; or the manager's reason.
-    pub fn accept(self, lanes: &mut Lanes, mtu: Mtu, patience: Duration) -> Result<u8, Error> {
+    pub fn accept(
+        self,
+        lanes: &mut Lanes,
+        back: &Route,
+        peers: &[Peer],
+        patience: Duration,
+    ) -> Result<u8, Error> {
         let deadline = Deadline::after(patience);
         let events = self.id.events.clone();
         let count = lanes.shape().lanes as usize;
         let mut ids: Vec<Option<Id>> = (0..count).map(|_| None).collect();
-        let (mut accepted, mut established, mut gid_index) = (0, 0, 0);
+        let (mut accepted, mut established, mut settled) = (0, 0, Settled::default());
         while established < count {
             let event = events.next("connections of the peer", deadline)?;
             match event.kind {
@@ -317,9 +379,11 @@ impl Listener {
                             "the peer wants a connection that is not of this test".to_owned(),
                         ));
                     }
-                    gid_index = accept(lanes, lane, &id, mtu)?;
+                    settled = accept(lanes, lane, &id, back.mtu)?;
                     ids[lane] = Some(id);
                     accepted += 1;
+                    // Nobody says that an answer about datagrams has arrived.
+                    established += usize::from(events.datagrams);
                 }
                 rdma_cm_event_type::RDMA_CM_EVENT_ESTABLISHED => established += 1,
                 kind => {
@@ -337,22 +401,42 @@ impl Listener {
         lanes.keep(Connections {
             _ids: ids.into_iter().flatten().collect(),
         });
-        Ok(gid_index)
+        if events.datagrams {
+            let handle = AddressHandle::open(lanes.domain(), back)?;
+            let numbers = peers.iter().map(|peer| (peer.number, settled.key));
+            lanes.address(handle, numbers)?;
+            return Ok(back.gid.map_or(0, |(index, _)| index));
+        }
+        Ok(settled.gid_index)
     }
 }
 
-fn accept(lanes: &Lanes, lane: usize, id: &Id, mtu: Mtu) -> Result<u8, Error> {
+/// What a lane's connection came to.
+#[derive(Clone, Copy, Default)]
+struct Settled {
+    /// Of a connection, the index of the GID.
+    gid_index: u8,
+    /// Of datagrams, the key that this side takes.
+    key: u32,
+}
+
+fn accept(lanes: &Lanes, lane: usize, id: &Id, mtu: Mtu) -> Result<Settled, Error> {
     id.expect_device(lanes)?;
-    id.bring(lanes, lane, ibv_qp_state::IBV_QPS_INIT, mtu)?;
-    let gid_index = id.bring(lanes, lane, ibv_qp_state::IBV_QPS_RTR, mtu)?;
-    id.bring(lanes, lane, ibv_qp_state::IBV_QPS_RTS, mtu)?;
+    let mut settled = Settled::default();
+    if id.events.datagrams {
+        settled.key = id.start(lanes, lane)?;
+    } else {
+        id.bring(lanes, lane, ibv_qp_state::IBV_QPS_INIT, mtu)?;
+        settled.gid_index = id.bring(lanes, lane, ibv_qp_state::IBV_QPS_RTR, mtu)?;
+        id.bring(lanes, lane, ibv_qp_state::IBV_QPS_RTS, mtu)?;
+    }
     let told = (lane as u32).to_be_bytes();
     let mut parameters = Id::parameters(lanes, lane, &told);
     // SAFETY: the identifier is open; the parameters and what they point to live until the call is
     // over.
     let returned = unsafe { (id.events.manager.rdma_accept)(id.raw(), &raw mut parameters) };
     check(format!("rdma_accept of lane {lane}"), returned)?;
-    Ok(gid_index)
+    Ok(settled)
 }
 
 /// Connects each lane with the listener at an address, from an address of this side's device,
@@ -369,26 +453,37 @@ pub fn connect(
     patience: Duration,
 ) -> Result<u8, Error> {
     let deadline = Deadline::after(patience);
-    let events = Events::open()?;
-    let mut ids = Vec::new();
+    let events = Events::open(lanes.shape().service)?;
+    let (mut ids, mut ways) = (Vec::new(), Vec::new());
     let mut gid_index = 0;
     for lane in 0..lanes.shape().lanes as usize {
         let id = events.id()?;
-        gid_index = connect_lane(lanes, lane, &id, (from, to), mtu, deadline)?;
+        resolve(lanes, &id, (from, to), deadline)?;
+        if events.datagrams {
+            let way = find_datagrams(lanes, lane, &id, to, deadline)?;
+            gid_index = way.address.grh.sgid_index;
+            ways.push(way);
+        } else {
+            gid_index = connect_lane(lanes, lane, &id, to, mtu, deadline)?;
+        }
         ids.push(id);
     }
     lanes.keep(Connections { _ids: ids });
+    if let Some(first) = ways.first() {
+        // All queue pairs of the peer have one address.
+        let handle = AddressHandle::of(lanes.domain(), first.address)?;
+        lanes.address(handle, ways.iter().map(|way| (way.number, way.key)))?;
+    }
     Ok(gid_index)
 }
 
-fn connect_lane(
+/// Finds the way from one address to the other.
+fn resolve(
     lanes: &Lanes,
-    lane: usize,
     id: &Id,
     (from, to): (SocketAddr, SocketAddr),
-    mtu: Mtu,
     deadline: Deadline,
-) -> Result<u8, Error> {
+) -> Result<(), Error> {
     let (events, manager) = (&id.events, id.events.manager);
     let (mut source, mut destination) = (Storage::of(from), Storage::of(to));
     let what = format!("resolving {} from {} for RDMA", to.ip(), from.ip());
@@ -413,14 +508,48 @@ fn connect_lane(
         &what,
         deadline,
     )?;
-    id.bring(lanes, lane, ibv_qp_state::IBV_QPS_INIT, mtu)?;
+    Ok(())
+}
+
+/// Asks the listener for a lane's connection.
+fn ask(lanes: &Lanes, lane: usize, id: &Id, to: SocketAddr) -> Result<String, Error> {
     let told = (lane as u32).to_be_bytes();
     let mut parameters = Id::parameters(lanes, lane, &told);
     // SAFETY: as for `rdma_accept`.
-    let returned = unsafe { (manager.rdma_connect)(id.raw(), &raw mut parameters) };
+    let returned = unsafe { (id.events.manager.rdma_connect)(id.raw(), &raw mut parameters) };
     let what = format!("connecting lane {lane} with {to}");
     check(what.as_str(), returned)?;
-    events.expect(
+    Ok(what)
+}
+
+/// Starts a lane of datagrams, and learns from the listener where its counterpart takes them.
+fn find_datagrams(
+    lanes: &Lanes,
+    lane: usize,
+    id: &Id,
+    to: SocketAddr,
+    deadline: Deadline,
+) -> Result<Way, Error> {
+    id.start(lanes, lane)?;
+    let what = ask(lanes, lane, id, to)?;
+    let established = rdma_cm_event_type::RDMA_CM_EVENT_ESTABLISHED;
+    let event = id.events.expect(established, &what, deadline)?;
+    event
+        .way
+        .ok_or_else(|| Error::Refused(format!("{what}: the manager told no address")))
+}
+
+fn connect_lane(
+    lanes: &Lanes,
+    lane: usize,
+    id: &Id,
+    to: SocketAddr,
+    mtu: Mtu,
+    deadline: Deadline,
+) -> Result<u8, Error> {
+    id.bring(lanes, lane, ibv_qp_state::IBV_QPS_INIT, mtu)?;
+    let what = ask(lanes, lane, id, to)?;
+    id.events.expect(
         rdma_cm_event_type::RDMA_CM_EVENT_CONNECT_RESPONSE,
         &what,
         deadline,
@@ -428,7 +557,7 @@ fn connect_lane(
     let gid_index = id.bring(lanes, lane, ibv_qp_state::IBV_QPS_RTR, mtu)?;
     id.bring(lanes, lane, ibv_qp_state::IBV_QPS_RTS, mtu)?;
     // SAFETY: the identifier is open.
-    let returned = unsafe { (manager.rdma_establish)(id.raw()) };
+    let returned = unsafe { (id.events.manager.rdma_establish)(id.raw()) };
     check(format!("rdma_establish of lane {lane}"), returned)?;
     Ok(gid_index)
 }

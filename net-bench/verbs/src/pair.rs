@@ -260,6 +260,17 @@ impl QueuePair {
         mask: u32,
         mtu: Mtu,
     ) -> Result<(), Error> {
+        let mut mask = mask;
+        if self.service == Service::Uc {
+            // The manager believes that it is RC.
+            let of_rc = ibv_qp_attr_mask::IBV_QP_MAX_DEST_RD_ATOMIC
+                | ibv_qp_attr_mask::IBV_QP_MIN_RNR_TIMER
+                | ibv_qp_attr_mask::IBV_QP_TIMEOUT
+                | ibv_qp_attr_mask::IBV_QP_RETRY_CNT
+                | ibv_qp_attr_mask::IBV_QP_RNR_RETRY
+                | ibv_qp_attr_mask::IBV_QP_MAX_QP_RD_ATOMIC;
+            mask &= !of_rc.0;
+        }
         if mask & ibv_qp_attr_mask::IBV_QP_PATH_MTU.0 != 0 {
             attributes.path_mtu = attributes.path_mtu.min(mtu.raw());
         }
@@ -280,6 +291,22 @@ impl QueuePair {
         }
         let what = "follow the connection manager with a queue pair";
         self.modify(&mut attributes, mask, what)
+    }
+
+    /// Takes what the connection manager says of a queue pair of datagrams, and brings it to work:
+    /// there is nothing to wait for.
+    pub(crate) fn start_datagrams(
+        &self,
+        mut attributes: ibv_qp_attr,
+        mask: u32,
+    ) -> Result<(), Error> {
+        let what = "start a queue pair of datagrams for the connection manager";
+        self.modify(&mut attributes, mask, what)?;
+        attributes.qp_state = ibv_qp_state::IBV_QPS_RTR;
+        self.modify(&mut attributes, ibv_qp_attr_mask::IBV_QP_STATE.0, what)?;
+        (attributes.qp_state, attributes.sq_psn) = (ibv_qp_state::IBV_QPS_RTS, 0);
+        let mask = ibv_qp_attr_mask::IBV_QP_STATE | ibv_qp_attr_mask::IBV_QP_SQ_PSN;
+        self.modify(&mut attributes, mask.0, what)
     }
 
     fn modify(&self, attributes: &mut ibv_qp_attr, mask: u32, what: &str) -> Result<(), Error> {
@@ -315,7 +342,10 @@ pub(crate) struct AddressHandle {
 
 impl AddressHandle {
     pub(crate) fn open(domain: &Rc<Domain>, route: &Route) -> Result<Self, Error> {
-        let mut attributes = route.address();
+        Self::of(domain, route.address())
+    }
+
+    pub(crate) fn of(domain: &Rc<Domain>, mut attributes: ibv_ah_attr) -> Result<Self, Error> {
         // SAFETY: the domain is open.
         let raw = unsafe { (domain.verbs().ibv_create_ah)(domain.raw(), &raw mut attributes) };
         let raw = NonNull::new(raw).ok_or_else(|| {

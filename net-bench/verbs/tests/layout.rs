@@ -1,4 +1,4 @@
-//! What `rdma-sys` declares by hand rather than from the headers, held against the headers that are
+//! What `rdma-sys` and this crate declare by hand rather than from the headers, held against the headers that are
 //! installed: a C program prints the size of each structure and the offset of each field.
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::mem::offset_of;
 use std::process::Command;
+use verbs::efa::EfadvDeviceAttr;
 
 /// A field: what C calls it, and where it is here.
 type Fields = Vec<(&'static str, usize)>;
@@ -54,13 +55,18 @@ fn layouts() -> Vec<(&'static str, usize, Fields)> {
         layout!("struct rdma_cm_event" rdma_cm_event:
             "id" = id, "listen_id" = listen_id, "event" = event, "status" = status,
             "param.conn" = param, "param.ud" = param),
+        layout!("struct efadv_device_attr" EfadvDeviceAttr:
+            "comp_mask" = comp_mask, "max_sq_wr" = max_sq_wr, "max_rq_wr" = max_rq_wr,
+            "max_sq_sge" = max_sq_sge, "max_rq_sge" = max_rq_sge,
+            "inline_buf_size" = inline_buf_size, "reserved" = reserved,
+            "device_caps" = device_caps, "max_rdma_size" = max_rdma_size),
     ]
 }
 
 fn program() -> String {
     let mut text = String::from(
         "#include <stddef.h>\n#include <stdio.h>\n#include <infiniband/verbs.h>\n\
-         #include <rdma/rdma_cma.h>\n\
+         #include <infiniband/efadv.h>\n#include <rdma/rdma_cma.h>\n\
          #define SHOW(name, value) printf(\"%s=%zu\\n\", name, (size_t)(value))\n\
          int main(void) {\n",
     );

@@ -90,6 +90,13 @@ pub(super) fn read(sys: &Tree, proc: &Tree) -> Lookup<Vec<BlockDevice>> {
         .collect())
 }
 
+/// Learns of one block device, by its name in /sys/block.
+pub(super) fn one(sys: &Tree, proc: &Tree, name: &str) -> BlockDevice {
+    let poll_queues = Fact::of(sys.number("module/nvme/parameters/poll_queues"));
+    let folder = sys.sub("block").sub(name);
+    device(&folder, name.to_owned(), &Mounts::read(proc), &poll_queues)
+}
+
 /// Whether there is anything to do I/O on. A device whose size cannot be read stays: it says why.
 fn in_use(folder: &Tree, name: &str) -> bool {
     let hidden = folder.flag("hidden") == Ok(true);

@@ -355,6 +355,7 @@ fn intervals(draft: &mut Draft, document: &Value, udp: bool, block: &Fact<u64>) 
             p50_ns,
             p99_ns,
             max_ns,
+            hdr_v2_base64: None,
             flags: Vec::new(),
         });
     }

@@ -2,12 +2,13 @@
 //!
 //! A time stamp is taken once per operation, so its price bounds the smallest thing that can be
 //! measured. `rdtsc` costs about a third of `clock_gettime` on virtual machines. It is used only
-//! where the kernel vouches for it: the processor says that it ticks at a constant rate through
-//! frequency changes and idle states, and the kernel has not struck it from its list of usable
-//! clock sources, as it does when its watchdog saw it drift.
+//! where the kernel vouches for it: it takes the counter for its own clock; or the processor says
+//! that it ticks at a constant rate through frequency changes and idle states, and the kernel has not
+//! struck it from its list of usable clock sources, as it does when its watchdog saw it drift.
 
 use crate::model::{ClockRecord, Fact};
 use bench_sys::cycles;
+use nix::time::{ClockId, clock_gettime};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,8 @@ const CALIBRATION: Duration = Duration::from_millis(20);
 /// Turns ticks into time. Cheap to copy; every recorder has its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    /// Whether ticks are cycles; else they are nanoseconds since `origin`.
+    /// Whether ticks are cycles; else they are nanoseconds of CLOCK_MONOTONIC, so that processes of
+    /// one machine agree on them as they do on cycles.
     cycles: bool,
     /// Nanoseconds per tick, as a fixed-point number with 32 fractional bits.
     ns_per_tick: u64,
@@ -30,10 +32,17 @@ pub struct Clock {
     refusal: Option<&'static str>,
 }
 
+static CLOCK: OnceLock<Clock> = OnceLock::new();
+
 impl Clock {
+    /// Makes the kernel's clock the process's, also where the counter could be trusted. Whether
+    /// that was in time: nothing has used the process's clock before.
+    pub fn choose_kernel(reason: &'static str) -> bool {
+        CLOCK.set(Self::kernel(reason)).is_ok()
+    }
+
     /// The process's clock, calibrated on first use (which takes 20 ms).
     pub fn get() -> Self {
-        static CLOCK: OnceLock<Clock> = OnceLock::new();
         *CLOCK.get_or_init(|| match counter_refused() {
             None => Self::calibrated(),
             Some(reason) => Self::kernel(reason),
@@ -78,9 +87,20 @@ impl Clock {
             // `cycles` was Some when the clock was calibrated and depends on the target only.
             cycles().unwrap_or(0)
         } else {
-            // 584 years of nanoseconds fit.
-            self.origin.elapsed().as_nanos() as u64
+            kernel_ns()
         }
+    }
+
+    /// Whether ticks are cycles of the processor's counter, and not the kernel's nanoseconds.
+    #[must_use]
+    pub fn counts_cycles(&self) -> bool {
+        self.cycles
+    }
+
+    /// The length of a tick in nanoseconds, as calibrated.
+    #[must_use]
+    pub fn ns_per_tick(&self) -> f64 {
+        self.ns_per_tick as f64 / (1u64 << 32) as f64
     }
 
     /// A length of ticks in nanoseconds.
@@ -132,6 +152,15 @@ impl Clock {
     }
 }
 
+/// Nanoseconds of CLOCK_MONOTONIC.
+#[inline(always)]
+fn kernel_ns() -> u64 {
+    // Every Linux has this clock; it begins at 0, and 584 years of nanoseconds fit.
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
+        time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+    })
+}
+
 /// Kernel time and cycle count of the same moment: the tightest of several bracketed readings.
 fn paired_reading() -> (Instant, Ticks) {
     (0..16)
@@ -155,7 +184,21 @@ fn counter_refused() -> Option<&'static str> {
         return Some("this build has no cycle counter for the architecture");
     }
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let cpuinfo = read("/proc/cpuinfo");
+    let sources = "/sys/devices/system/clocksource/clocksource0";
+    let source = |name| read(format!("{sources}/{name}_clocksource"));
+    refused(
+        &read("/proc/cpuinfo".to_owned()),
+        &source("current"),
+        &source("available"),
+    )
+}
+
+/// As [`counter_refused`], by what the kernel says.
+fn refused(cpuinfo: &str, current: &str, available: &str) -> Option<&'static str> {
+    // What the kernel's own clock is made of is as good as that. Emulated processors promise nothing.
+    if current.trim() == "tsc" {
+        return None;
+    }
     let flags = cpuinfo
         .lines()
         .find(|line| line.starts_with("flags"))
@@ -164,8 +207,7 @@ fn counter_refused() -> Option<&'static str> {
     if !has("constant_tsc") || !has("nonstop_tsc") {
         return Some("the processor does not promise a constant, non-stop time-stamp counter");
     }
-    let usable = read("/sys/devices/system/clocksource/clocksource0/available_clocksource");
-    if !usable
+    if !available
         .split_ascii_whitespace()
         .any(|source| source == "tsc")
     {
@@ -198,6 +240,28 @@ mod tests {
         assert_eq!(record.source, "clock_monotonic");
         assert_eq!(record.note.as_deref(), Some("asked for by a test"));
         assert!((record.frequency_hz - 1e9).abs() < 1.0);
+    }
+
+    #[test]
+    fn the_kernels_clock_is_the_same_in_all_of_the_machine() {
+        let clocks = [(), ()].map(|()| Clock::kernel("asked for by a test"));
+        let [first, second] = clocks.map(|clock| clock.now());
+        assert!(second - first < 1_000_000_000, "{first} and {second}");
+        assert!(kernel_ns() - second < 1_000_000_000, "of one origin");
+        assert!(!clocks[0].counts_cycles());
+        assert!((clocks[0].ns_per_tick() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_counter_is_used_where_the_kernel_vouches_for_it() {
+        let steady = "model\t: 1\nflags\t\t: fpu tsc constant_tsc nonstop_tsc\n";
+        let emulated = "flags\t\t: fpu tsc\n";
+        assert_eq!(refused(steady, "kvm-clock\n", "kvm-clock tsc\n"), None);
+        assert_eq!(refused(emulated, "tsc\n", "tsc hpet\n"), None);
+        let unstable = refused(steady, "hpet\n", "hpet acpi_pm\n").expect("it drifted");
+        assert!(unstable.contains("usable clock source"), "{unstable}");
+        let other = refused(emulated, "hpet\n", "hpet tsc\n").expect("no promise");
+        assert!(other.contains("does not promise"), "{other}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::clock::{Clock, Ticks};
 use super::latencies::Latencies;
+use super::metrics::coarse_histogram;
 use super::recorder::{Recorder, new_histogram};
 use super::thread::{Link, Slice, ThreadTotals, drive};
 use super::watch::{Cpu, Watch};
@@ -105,7 +106,7 @@ where
     let abort = AtomicBool::new(false);
     let (slice_tx, slice_rx) = channel();
     let (ready_tx, ready_rx) = channel();
-    let mut collector = Collector::new(plan.threads);
+    let mut collector = Collector::new(plan);
     let watch = Watch::start();
     let results = thread::scope(|scope| {
         let mut handles = Vec::with_capacity(plan.threads);
@@ -303,6 +304,8 @@ struct Collector {
     opened: Option<Ticks>,
     /// As of the end of the last slice.
     watch: Watch,
+    /// Whether slices keep their distributions.
+    histograms: bool,
 }
 
 /// A slice that some threads have not delivered yet.
@@ -315,15 +318,16 @@ struct Partial {
 }
 
 impl Collector {
-    fn new(threads: usize) -> Self {
+    fn new(plan: &Plan) -> Self {
         Self {
-            threads,
-            spares: Vec::with_capacity(threads),
+            threads: plan.threads,
+            spares: Vec::with_capacity(plan.threads),
             open: BTreeMap::new(),
             latencies: new_histogram(),
             intervals: Vec::new(),
             opened: None,
             watch: Watch::start(),
+            histograms: plan.slice_histograms,
         }
     }
 
@@ -397,6 +401,11 @@ impl Collector {
             p50_ns: quantile(0.5),
             p99_ns: quantile(0.99),
             max_ns: partial.latencies.as_ref().map(|h| h.max() as f64),
+            hdr_v2_base64: partial
+                .latencies
+                .as_ref()
+                .filter(|_| self.histograms)
+                .map(coarse_histogram),
             flags: self.held_back(),
         };
         observer.event(&Event::Interval(&interval));

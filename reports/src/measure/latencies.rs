@@ -48,8 +48,14 @@ impl Latencies {
     /// Counts one value; more than [`MAX_LATENCY_NS`] counts as that.
     #[inline(always)]
     pub fn record(&mut self, ns: u64) {
-        self.counts[index_of(ns.min(MAX_LATENCY_NS))] += 1;
-        self.recorded += 1;
+        self.record_n(ns, 1);
+    }
+
+    /// Counts one value so many times.
+    #[inline(always)]
+    pub fn record_n(&mut self, ns: u64, times: u64) {
+        self.counts[index_of(ns.min(MAX_LATENCY_NS))] += times;
+        self.recorded += times;
     }
 
     /// How many values were counted.

@@ -19,6 +19,7 @@ pub struct Recorder {
     clock: Clock,
     last: Ticks,
     finished: bool,
+    pub(super) left: u64,
     pub(super) main: Box<Latencies>,
     pub(super) extra: Vec<Latencies>,
 }
@@ -31,6 +32,7 @@ impl Recorder {
             clock,
             last: clock.now(),
             finished: false,
+            left: u64::MAX,
             main: Box::default(),
             extra: (0..extra).map(|_| Latencies::default()).collect(),
         }
@@ -74,6 +76,13 @@ impl Recorder {
         self.record_ns(self.clock.ns(self.last.saturating_sub(start)));
     }
 
+    /// The same for `count` operations that began together.
+    #[inline(always)]
+    pub fn record_since_n(&mut self, start: Ticks, count: u64) {
+        let ns = self.clock.ns(self.last.saturating_sub(start));
+        self.main.record_n(ns, count);
+    }
+
     /// Records a latency in nanoseconds.
     #[inline(always)]
     pub fn record_ns(&mut self, ns: u64) {
@@ -98,6 +107,13 @@ impl Recorder {
         self.finished
     }
 
+    /// How many operations the phase still takes: a step that does several does not do more.
+    #[inline(always)]
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
     /// Forgets what was recorded, as at the end of the warm-up.
     pub(super) fn reset(&mut self) {
         self.main.reset();
@@ -118,9 +134,11 @@ mod tests {
         let start = rec.stamp();
         let end = rec.lap();
         rec.record_extra(0, 7);
+        rec.record_since_n(start, 3);
         let mut recorded = new_histogram();
         rec.main.add_to(&mut recorded);
-        assert_eq!(recorded.len(), 1);
+        assert_eq!(recorded.len(), 4);
+        assert!(recorded.equivalent(recorded.min(), recorded.max()));
         assert!(recorded.equivalent(recorded.max(), clock.ns(end - start)));
         assert_eq!(rec.extra[0].len(), 1);
         rec.reset();

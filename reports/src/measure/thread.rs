@@ -23,6 +23,8 @@ pub struct ThreadTotals {
     pub window: (Ticks, Ticks),
     /// CPU used in the window.
     pub cpu: Cpu,
+    /// CPU that threads of the kernel used in the window for this one, in seconds.
+    pub kernel_cpu_s: f64,
     /// What the workload proved.
     pub verified: Verified,
     /// Latencies not yet handed over in a slice.
@@ -80,8 +82,10 @@ pub(super) fn drive(
     }
     rec.reset();
 
+    let kernel_before = workload.kernel_cpu_s();
     let cpu_before = Cpu::of_this_thread();
     let opened = rec.stamp();
+    workload.window_opens(opened);
     let deadline = match plan.run {
         Limit::Duration(length) => opened + clock.ticks(length),
         Limit::Ops(_) | Limit::UntilDone => Ticks::MAX,
@@ -91,6 +95,7 @@ pub(super) fn drive(
     let work = window.run(workload, &mut rec, abort)?;
     let closed = rec.last();
     let cpu = Cpu::of_this_thread() - cpu_before;
+    let kernel_cpu_s = (workload.kernel_cpu_s() - kernel_before).max(0.0);
     window.close(&mut rec, work, closed);
 
     total += work;
@@ -105,6 +110,7 @@ pub(super) fn drive(
         work,
         window: (opened, closed),
         cpu,
+        kernel_cpu_s,
         verified,
         main: rec.main,
         extra: rec.extra,
@@ -155,6 +161,7 @@ impl<'a> Window<'a> {
         let mut look = rec.last();
         while done.ops < self.ops && !rec.finished() {
             let before = rec.last();
+            rec.left = self.ops - done.ops;
             let work = workload.step(rec)?;
             // Who has nothing left to do has ended with its last operation, not with this look.
             if rec.last() == before && !(rec.finished() && work.ops == 0 && done.ops > 0) {

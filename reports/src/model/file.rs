@@ -45,13 +45,7 @@ pub fn load(path: &Path) -> Result<Report, LoadError> {
 /// `.json` files, a session's folder for those in `runs`. What cannot be read is returned beside
 /// what can. The order is that of the paths and names, whatever the number of threads.
 pub fn load_all(paths: &[PathBuf]) -> (Vec<Report>, Vec<LoadError>) {
-    let mut files = Vec::new();
-    for path in paths {
-        match files_of(path) {
-            Ok(found) => files.extend(found.into_iter().map(Ok)),
-            Err(error) => files.push(Err(error)),
-        }
-    }
+    let files = find(paths);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let share = files.len().div_ceil(threads).max(1);
     let mut loaded: Vec<Result<Report, LoadError>> = Vec::with_capacity(files.len());
@@ -79,6 +73,18 @@ pub fn load_all(paths: &[PathBuf]) -> (Vec<Report>, Vec<LoadError>) {
         }
     });
     (good.collect(), faults)
+}
+
+/// The files that [`load_all`] loads, and what stands in the place of a path that has none.
+pub(crate) fn find(paths: &[PathBuf]) -> Vec<Result<PathBuf, LoadError>> {
+    let mut files = Vec::new();
+    for path in paths {
+        match files_of(path) {
+            Ok(found) => files.extend(found.into_iter().map(Ok)),
+            Err(error) => files.push(Err(error)),
+        }
+    }
+    files
 }
 
 /// The files that a path on the command line stands for.

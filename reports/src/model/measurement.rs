@@ -298,6 +298,10 @@ pub struct Interval {
     /// Largest latency of the slice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_ns: Option<f64>,
+    /// All latencies of the slice, to two significant digits: HdrHistogram V2, deflated, base64.
+    /// Only where the program asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hdr_v2_base64: Option<String>,
     /// What held the machine back during the slice, by the codes of flags: `cpu_steal`,
     /// `cgroup_throttled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -4,18 +4,22 @@
 
 mod banner;
 mod cases;
+mod cluster;
 mod environment;
 mod family;
 mod forest;
 mod heatmap;
+mod latency_course;
 mod plots;
 mod svg;
 
 use super::differences::of_all_cases as differences;
 
+use crate::cluster::Cluster;
 use crate::compare::{Axis, Comparison};
 use crate::model::Report;
 use crate::ratios::RowRatios;
+use crate::screen::Screening;
 use crate::summary::{CaseSummary, count, summarise};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -51,6 +55,7 @@ pub struct Page<'a> {
     comparison: Option<&'a Comparison>,
     axes: &'a [Axis],
     ratios: &'a [RowRatios],
+    cluster: Option<cluster::Part<'a>>,
 }
 
 impl<'a> Page<'a> {
@@ -64,6 +69,7 @@ impl<'a> Page<'a> {
             comparison: None,
             axes: &[],
             ratios: &[],
+            cluster: None,
         }
     }
 
@@ -101,6 +107,7 @@ impl<'a> Page<'a> {
             comparison: Some(comparison),
             axes,
             ratios: &[],
+            cluster: None,
         }
     }
 
@@ -111,6 +118,14 @@ impl<'a> Page<'a> {
         self
     }
 
+    /// The page with the cluster that the runs are of, and the verdicts on its nodes. What many
+    /// nodes measured alone is then drawn node by node, and one of them stands for it among the cases.
+    #[must_use]
+    pub fn with_cluster(mut self, cluster: &'a Cluster, screening: Option<&'a Screening>) -> Self {
+        self.cluster = Some(cluster::Part::of(cluster, screening, &mut self.cases));
+        self
+    }
+
     /// The page as text.
     #[must_use]
     pub fn render(&self) -> String {
@@ -118,6 +133,12 @@ impl<'a> Page<'a> {
         let look = Look::of(&self.cases, !judged);
         let families = family::families(&self.cases, self.axes);
         let sweeps = family::sweeps(&families);
+        let swept = |family: &family::Family<'_>| {
+            sweeps
+                .iter()
+                .flatten()
+                .any(|one| std::ptr::eq(*one, family))
+        };
         let matrices = self.cases.iter().any(|case| !case.matrices.is_empty());
         let markup = html! {
             (DOCTYPE)
@@ -134,6 +155,7 @@ impl<'a> Page<'a> {
                     main id="main" {
                         @if let Some(comparison) = self.comparison { (forest::comparison(comparison)) }
                         @if !self.ratios.is_empty() { (forest::ratios(self.ratios)) }
+                        @if let Some(cluster) = &self.cluster { (cluster.draw(&self.cases)) }
                         (cases::summary(&families, &self.cases, &look))
                         @if !sweeps.is_empty() {
                             h2 { "Sweeps" }
@@ -146,10 +168,7 @@ impl<'a> Page<'a> {
                             } }
                         }
                         h2 { "Cases" }
-                        @for (index, family) in families.iter().enumerate() {
-                            @let swept = sweeps.iter().flatten().any(|one| std::ptr::eq(*one, family));
-                            (cases::section(index, family, swept, &look))
-                        }
+                        (cases::sections(&families, swept, &look))
                         (environment::environment(self))
                     }
                     (data(&self.reports))
@@ -243,8 +262,11 @@ mod tests {
             .benchmark
             .params
             .insert("size".to_owned(), hostile.into());
-        let reports = [report];
-        let page = Page::of_runs(hostile, &reports).render();
+        let other = fixtures::report(&[("tcp_rr", 1000.0)]);
+        let reports = [report, other];
+        let cluster = Cluster::of(&reports, &crate::cluster::Expected::Count(3));
+        let page = Page::of_runs(hostile, &reports).with_cluster(&cluster, None);
+        let page = page.render();
         assert!(
             !page.contains("<script>alert") && !page.contains("<img"),
             "{page}"
@@ -284,6 +306,34 @@ mod tests {
     }
 
     #[test]
+    fn depths_become_a_curve_for_each_block_size() {
+        let mut report = fixtures::report(&[("randread", 1000.0); 6]);
+        for (index, case) in report.cases.iter_mut().enumerate() {
+            let (bs, depth) = ([4096, 65536][index / 3], [1, 8, 64][index % 3]);
+            let params = &mut case.benchmark.params;
+            params.insert("bs".to_owned(), bs.into());
+            params.insert("iodepth".to_owned(), depth.into());
+            params.insert("iodepth_batch".to_owned(), depth.min(8).into());
+        }
+        let reports = [report];
+        let cases = summarise(&reports);
+        let families = family::families(&cases, &[]);
+        let sweeps = family::sweeps(&families);
+        assert_eq!(sweeps.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3]);
+        let page = Page::of_runs("curve", &reports).render();
+        assert!(page.contains("test/randread bs=4096: round_trip_ns p50 by depth"));
+        assert!(page.contains("operations in flight"), "the axis is named");
+        let without_data = page.split("id=\"reports\">").next().unwrap_or_default();
+        let definition = fixtures::report(&[("randread", 1.0)]).cases[0]
+            .benchmark
+            .definition
+            .clone();
+        let written = without_data.matches(&format!("{definition}</p>")).count();
+        assert_eq!(written, 1, "once for all six points");
+        assert_eq!(without_data.matches(">Defined as <a").count(), 5);
+    }
+
+    #[test]
     fn a_run_on_both_sides_is_drawn_on_neither() {
         let runs = || (0..6).map(|_| fixtures::report(&[("rr", 1000.0)]));
         let (a, mut b): (Vec<_>, Vec<_>) = (runs().collect(), runs().collect());
@@ -298,6 +348,78 @@ mod tests {
             .map(|case| (case.side.as_deref(), case.measured));
         assert_eq!(drawn.collect::<Vec<_>>(), [(Some("A"), 5), (Some("B"), 6)]);
         assert_eq!(page.reports.len(), 11);
+    }
+
+    /// Many nodes: what each measured alone, one of them slow, and numbers between all pairs.
+    fn many_nodes(count: usize) -> Vec<Report> {
+        let mut reports: Vec<Report> = (0..count)
+            .map(|node| {
+                let latency_ns = if node == 77 { 90_000.0 } else { 10_000.0 };
+                let mut report = fixtures::report(&[("rr", latency_ns)]);
+                report.hosts[0].name = format!("n{node}");
+                report
+            })
+            .collect();
+        let mut together = fixtures::report(&[("pairs", 1.0)]);
+        together.hosts = reports
+            .iter()
+            .map(|report| report.hosts[0].clone())
+            .collect();
+        let node = |host: usize| crate::model::MatrixNode {
+            name: format!("n{host}"),
+            host: host as u32,
+        };
+        let pair = |from: usize, to: usize| match (from, to) {
+            (77, 5) => Some(1e6),
+            _ => (from != to).then_some(1e9),
+        };
+        let row = |from: usize| (0..count).map(|to| pair(from, to)).collect();
+        fixtures::measurement_mut(&mut together, 0).matrices = vec![crate::model::Matrix {
+            name: "bandwidth_bytes_per_s".to_owned(),
+            aggregation: crate::model::Aggregation::P50,
+            unit: crate::model::Unit::BytesPerSecond,
+            direction: crate::model::Direction::HigherIsBetter,
+            nodes: (0..count).map(node).collect(),
+            values: (0..count).map(row).collect(),
+        }];
+        reports.push(together);
+        reports
+    }
+
+    #[test]
+    fn a_page_of_many_nodes_lists_the_faulty_and_folds_the_others() {
+        let reports = many_nodes(200);
+        let cluster = Cluster::of(&reports, &crate::cluster::Expected::AsReported);
+        let rule = "[[rule]]\nname = \"r\"\ncase = \"test/rr\"\nmetric = \"round_trip_ns p50\"";
+        let rules = crate::screen::Rules::parse(rule).expect("rules");
+        let expected = crate::cluster::Expected::AsReported;
+        let screening = crate::screen::judge(&reports, &rules, &expected, &[]).expect("judged");
+        let page = Page::of_runs("many", &reports).with_cluster(&cluster, Some(&screening));
+        assert_eq!(
+            page.cases.len(),
+            2,
+            "one stands for all that measured it alone"
+        );
+        let page = page.render();
+        let outliers = page.split("Outliers").nth(1).unwrap_or_default();
+        let outliers = outliers.split("</table>").next().unwrap_or_default();
+        assert!(
+            outliers.contains(">n77<") && !outliers.contains(">n76<"),
+            "{outliers}"
+        );
+        assert_eq!(page.matches("199 nodes without a fault").count(), 2);
+        // Four neighbours to a row: the slow pair is the worst of its block, and named.
+        assert!(page.contains("n76 – n79"), "blocks are named");
+        assert!(
+            page.contains("n77 → n5: 1.00 MB/s"),
+            "and the worst pair too"
+        );
+        let cells = page.matches("<td class=\"h").count();
+        assert!(cells < 3000, "{cells} cells");
+        let few = many_nodes(3);
+        let cluster = Cluster::of(&few, &crate::cluster::Expected::AsReported);
+        let page = Page::of_runs("few", &few).with_cluster(&cluster, None);
+        assert_eq!(page.cases.len(), 4, "few are shown one by one");
     }
 
     #[test]

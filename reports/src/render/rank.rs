@@ -175,6 +175,10 @@ fn blocks(
             }
             continue;
         }
+        // What no group has a valid run of stands in the footnotes, with the reason.
+        if case.metrics.iter().all(|one| one.standings.is_empty()) {
+            continue;
+        }
         let nodes = match case.nodes {
             1 => String::new(),
             nodes => format!("  {nodes} nodes"),

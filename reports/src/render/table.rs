@@ -93,7 +93,7 @@ fn entries<'a>(cases: &'a [CaseSummary], labels: &[String], depth: Depth) -> Vec
             Listed::Between(count) => {
                 let curve = curve(&cases[next..next + count]);
                 Entry {
-                    label: format!("  … {count} sizes between  {curve}"),
+                    label: format!("  … {count} points between  {curve}"),
                     metrics: Vec::new(),
                     runs: 0,
                     instead: "",

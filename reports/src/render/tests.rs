@@ -104,6 +104,7 @@ fn slice(index: u32) -> Interval {
         p50_ns: None,
         p99_ns: None,
         max_ns: None,
+        hdr_v2_base64: None,
         flags: Vec::new(),
     }
 }

@@ -36,8 +36,19 @@ pub const MIN_RUNS_FOR_INTERVAL: usize = 6;
 /// B binomial(n, ½). `None` below [`MIN_RUNS_FOR_INTERVAL`] values.
 #[must_use]
 pub fn median_interval(values: &[f64]) -> Option<MedianInterval> {
-    let n = values.len();
     let sorted = sorted(values);
+    let (k, coverage) = median_interval_rank(sorted.len())?;
+    Some(MedianInterval {
+        low: sorted[k - 1],
+        high: sorted[sorted.len() - k],
+        coverage,
+    })
+}
+
+/// The k of [`median_interval`] for n values and the interval's coverage: the k-th smallest and the
+/// k-th largest value are its ends. `None` below [`MIN_RUNS_FOR_INTERVAL`] values.
+#[must_use]
+pub fn median_interval_rank(n: usize) -> Option<(usize, f64)> {
     // tail = P(B ≤ k − 1), grown term by term; the k-th value is usable while 2·tail ≤ 0.05. The
     // terms are kept as logarithms: 2⁻ⁿ leaves the range of f64 beyond a thousand runs.
     let mut ln_term = -(n as f64) * std::f64::consts::LN_2;
@@ -47,12 +58,7 @@ pub fn median_interval(values: &[f64]) -> Option<MedianInterval> {
         if 2.0 * tail > 0.05 {
             break;
         }
-        let coverage = 1.0 - 2.0 * tail;
-        best = Some(MedianInterval {
-            low: sorted[k - 1],
-            high: sorted[n - k],
-            coverage,
-        });
+        best = Some((k, 1.0 - 2.0 * tail));
         ln_term += ((n - k + 1) as f64 / k as f64).ln();
         tail += ln_term.exp();
     }

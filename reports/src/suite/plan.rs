@@ -1,6 +1,6 @@
 //! From a suite to an order of runs: rows and arms become units, units take turns.
 
-use super::{Arm, Row, RowArm, Server, Suite};
+use super::{Arm, Need, Row, RowArm, Server, Suite};
 use crate::import::Format;
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -24,6 +24,10 @@ pub struct Unit {
     pub server: Option<Server>,
     /// Whose output it prints, if it writes no report of its own.
     pub import: Option<Format>,
+    /// Whether it writes a report on each node.
+    pub per_node: bool,
+    /// What this machine must have for it.
+    pub needs: Option<Need>,
     /// The metric by which the row's arms are set against each other, if the suite names one.
     pub metric: Option<String>,
     /// Environment variables: the suite's, the row's and the arm's.
@@ -222,6 +226,8 @@ fn unit(suite: &Suite, row: &Row, own: &RowArm, arm: &Arm, values: &[(&str, &str
             port: server.port,
         }),
         import: own.import,
+        per_node: row.per_node,
+        needs: row.needs,
         metric: row.metric.clone(),
         env: env
             .map(|(name, value)| (name.clone(), fill(value)))

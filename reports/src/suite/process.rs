@@ -82,6 +82,35 @@ fn command(argv: &[String], unit: &Unit) -> Command {
     command
 }
 
+/// Runs a command that is to succeed within a time.
+///
+/// # Errors
+/// How it ended instead, with what it printed.
+pub(crate) fn attempt(argv: &[String], limit: Duration) -> Result<(), String> {
+    let start = || -> io::Result<(Child, File)> {
+        let log = tempfile::tempfile()?;
+        let child = Command::new(&argv[0])
+            .args(&argv[1..])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log.try_clone()?)
+            .process_group(0)
+            .spawn()?;
+        Ok((child, log))
+    };
+    let name = &argv[0];
+    let (child, log) = start().map_err(|error| format!("cannot start {name}: {error}"))?;
+    match wait(child, limit) {
+        Ended::Exited(status) if status.success() => Ok(()),
+        Ended::Exited(status) => Err(format!("{name} ended with {status}{}", tail(log))),
+        Ended::Stopped => Err("interrupted".to_owned()),
+        _ => Err(format!(
+            "no answer to {name} within {} s",
+            limit.as_secs_f64()
+        )),
+    }
+}
+
 fn spawn(argv: &[String], unit: &Unit, stdout: &File, log: &File) -> io::Result<Child> {
     // A group of its own, so that a launcher and all it started end together.
     command(argv, unit)

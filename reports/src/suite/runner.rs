@@ -1,5 +1,6 @@
 //! Running a suite: one process after another, each with a deadline, each report kept as it comes.
 
+use super::nodes;
 use super::process::{Ended, OWN_PROGRAMS, execute, resolved, tail};
 use super::stopping::{Stopped, Stopping};
 use super::{Plan, Scheduled, Session, SessionError, Suite, Unit};
@@ -26,7 +27,7 @@ pub enum RunEvent<'a> {
     Finished {
         /// What ran.
         unit: &'a Unit,
-        /// Its report.
+        /// Its report; where each node wrote one, the first.
         report: &'a Report,
     },
     /// A run was finished by an earlier session.
@@ -85,12 +86,15 @@ pub fn run(
 ) -> Result<Ran, SessionError> {
     let mut reports = Vec::with_capacity(plan.order.len());
     let mut stopping = Stopping::new(suite, plan);
+    let mut finished = 0;
     for (index, &scheduled) in plan.order.iter().enumerate() {
         let unit = &plan.units[scheduled.unit];
-        if let Some(report) = session.finished(plan, scheduled)? {
+        let found = session.finished(plan, scheduled)?;
+        if let Some(report) = found.first() {
             progress.event(&RunEvent::Found { unit });
-            stopping.count(scheduled, &report);
-            reports.push(report);
+            stopping.count(scheduled, report);
+            finished += 1;
+            reports.extend(found);
             continue;
         }
         if let Some(stopped) = stopping.not_needed(scheduled) {
@@ -99,8 +103,7 @@ pub fn run(
         }
         let repetition = scheduled.repetition;
         progress.event(&RunEvent::Started { unit, repetition });
-        let Some(mut report) = run_once(plan, session, scheduled)? else {
-            let finished = reports.len();
+        let Some(mut of_run) = run_once(plan, session, scheduled)? else {
             let planned = plan.order.len();
             let verdict = Verdict::Interrupted { finished, planned };
             let stopped = stopping.into_stopped();
@@ -110,15 +113,16 @@ pub fn run(
                 verdict,
             });
         };
-        report.run.session = Some(place(suite, plan, session, index));
-        session.keep(plan, scheduled, &report)?;
-        stopping.count(scheduled, &report);
-        let event = RunEvent::Finished {
-            unit,
-            report: &report,
-        };
-        progress.event(&event);
-        reports.push(report);
+        for report in &mut of_run {
+            report.run.session = Some(place(suite, plan, session, index));
+        }
+        session.keep(plan, scheduled, &of_run)?;
+        for report in of_run.iter().take(1) {
+            stopping.count(scheduled, report);
+            progress.event(&RunEvent::Finished { unit, report });
+        }
+        finished += 1;
+        reports.extend(of_run);
     }
     session.end()?;
     Ok(Ran {
@@ -145,13 +149,19 @@ fn place(suite: &Suite, plan: &Plan, session: &Session, index: usize) -> model::
     }
 }
 
-/// One run in a process of its own; `None` if a signal asked the session to stop.
+/// One run in a process of its own, with the reports that it wrote, at least one; `None` if a signal
+/// asked the session to stop.
 fn run_once(
     plan: &Plan,
     session: &Session,
     scheduled: Scheduled,
-) -> Result<Option<Report>, SessionError> {
+) -> Result<Option<Vec<Report>>, SessionError> {
     let unit = &plan.units[scheduled.unit];
+    if let Some(reason) = unit.needs.and_then(nodes::lacks) {
+        let outcome = Outcome::Skipped { reason };
+        let report = stand_in(unit, &unit.command, program::now(), outcome);
+        return Ok(Some(vec![report]));
+    }
     let log_path = session.log_path(plan, scheduled);
     let io_error = |what: String| move |source| SessionError::Io { what, source };
     let log = File::options()
@@ -168,33 +178,15 @@ fn run_once(
     let wanted = scratch.path().join("report.json");
     let mut argv = resolved(&unit.command, unit);
     let started = program::now();
-    let (ended, report) = match unit.import {
-        None => {
-            argv.extend(["-o".to_owned(), wanted.to_string_lossy().into_owned()]);
-            let ended = execute(unit, &argv, &log, &log);
-            let report = model::load(&wanted);
-            (ended, report.map_err(|error| error.to_string()))
-        }
-        Some(format) => {
-            let stdout = File::create_new(&wanted)
-                .map_err(io_error(format!("write {}", wanted.display())))?;
-            let ended = execute(unit, &argv, &stdout, &log);
-            let report = imported(format, &wanted, &argv, &started);
-            if report.is_err() {
-                // What could not be imported is what one wants to see; the log is a courtesy.
-                let printed = File::open(&wanted);
-                let _ = printed.and_then(|mut printed| io::copy(&mut printed, &mut &log));
-            }
-            (ended, report)
-        }
-    };
-    let fault = match (&ended, report) {
-        (Ended::Exited(_), Ok(report)) => {
+    let (ended, reports) = work(unit, &wanted, &mut argv, &log, &started)?;
+    let fault = match (&ended, reports) {
+        (Ended::Exited(_), Ok(reports)) => {
             // The log is for finding out what went wrong: it is kept only if something did.
-            if program::exit_code(&report.cases) == program::EXIT_MEASURED {
+            let cases = reports.iter().flat_map(|report| &report.cases);
+            if program::exit_code(cases) == program::EXIT_MEASURED {
                 let _ = fs::remove_file(&log_path);
             }
-            return Ok(Some(report));
+            return Ok(Some(reports));
         }
         (_, Ok(_)) => String::new(),
         (_, Err(_)) if !wanted.exists() => " and wrote no report".to_owned(),
@@ -231,7 +223,45 @@ fn run_once(
         },
     };
     let outcome = without_device(unit.import, outcome);
-    Ok(Some(stand_in(unit, &argv, started, outcome)))
+    Ok(Some(vec![stand_in(unit, &argv, started, outcome)]))
+}
+
+/// Runs the command, which leaves its report, or what is to become one, at `wanted`.
+fn work(
+    unit: &Unit,
+    wanted: &Path,
+    argv: &mut Vec<String>,
+    log: &File,
+    started: &str,
+) -> Result<(Ended, Result<Vec<Report>, String>), SessionError> {
+    let work = match unit.import {
+        None => {
+            // What ends with a slash is a folder, in which each process finds a name of its own.
+            let slash = if unit.per_node { "/" } else { "" };
+            argv.extend(["-o".to_owned(), format!("{}{slash}", wanted.display())]);
+            let ended = execute(unit, argv, log, log);
+            let reports = match unit.per_node {
+                true => nodes::collect(wanted),
+                false => model::load(wanted).map(|report| vec![report]),
+            };
+            (ended, reports.map_err(|error| error.to_string()))
+        }
+        Some(format) => {
+            let stdout = File::create_new(wanted).map_err(|source| SessionError::Io {
+                what: format!("write {}", wanted.display()),
+                source,
+            })?;
+            let ended = execute(unit, argv, &stdout, log);
+            let report = imported(format, wanted, argv, started);
+            if report.is_err() {
+                // What could not be imported is what one wants to see; the log is a courtesy.
+                let printed = File::open(wanted);
+                let _ = printed.and_then(|mut printed| io::copy(&mut printed, &mut &*log));
+            }
+            (ended, report.map(|report| vec![report]))
+        }
+    };
+    Ok(work)
 }
 
 /// A peer that says that there is no device for it did not fail.
@@ -309,7 +339,7 @@ fn stand_in(unit: &Unit, argv: &[String], started: String, outcome: Outcome) -> 
         .unwrap_or(&unit.row);
     let mut params = serde_json::Map::new();
     params.insert("command".to_owned(), unit.command.join(" ").into());
-    let definition = "A command of a suite that wrote no report of its own.";
+    let definition = program::STAND_IN_DEFINITION;
     let benchmark = Benchmark::new(format!("{name}/{case}"), definition, params);
     let case = Case { benchmark, outcome };
     let mut report = program::Session::stand_in(name, started)

@@ -278,30 +278,50 @@ impl Session {
         format!("{}-{:04}", plan.units[run.unit].file_stem, run.repetition)
     }
 
-    /// The report of a run that is finished, or `None` of one that is not.
+    /// Where the reports of a run's further nodes belong, counted from 2.
+    fn further_path(&self, plan: &Plan, run: Scheduled, number: usize) -> PathBuf {
+        let name = format!("{}.{number}.json", Self::stem(plan, run));
+        self.dir.join("runs").join(name)
+    }
+
+    /// The reports of a run that is finished, one unless it is one of nodes that each write their
+    /// own; empty of one that is not finished.
     ///
     /// # Errors
     /// [`SessionError::Report`] for a file that is there and is no report.
-    pub fn finished(&self, plan: &Plan, run: Scheduled) -> Result<Option<Report>, SessionError> {
-        let path = self.report_path(plan, run);
-        if path.exists() {
-            Ok(Some(model::load(&path)?))
-        } else {
-            Ok(None)
+    pub fn finished(&self, plan: &Plan, run: Scheduled) -> Result<Vec<Report>, SessionError> {
+        let mut reports = Vec::new();
+        let mut path = self.report_path(plan, run);
+        while path.exists() {
+            reports.push(model::load(&path)?);
+            path = self.further_path(plan, run, reports.len() + 1);
         }
+        Ok(reports)
     }
 
     /// Keeps a finished run.
     ///
     /// # Errors
     /// [`SessionError::Io`].
-    pub fn keep(&self, plan: &Plan, run: Scheduled, report: &Report) -> Result<(), SessionError> {
-        model::write(&self.report_path(plan, run), &model::to_json(report)).map_err(|source| {
-            SessionError::Io {
+    pub fn keep(
+        &self,
+        plan: &Plan,
+        run: Scheduled,
+        reports: &[Report],
+    ) -> Result<(), SessionError> {
+        // The first comes last: it is what makes the run finished.
+        for (index, report) in reports.iter().enumerate().rev() {
+            let path = match index {
+                0 => self.report_path(plan, run),
+                _ => self.further_path(plan, run, index + 1),
+            };
+            let written = model::write(&path, &model::to_json(report));
+            written.map_err(|source| SessionError::Io {
                 what: "keep the run's report".into(),
                 source,
-            }
-        })
+            })?;
+        }
+        Ok(())
     }
 }
 

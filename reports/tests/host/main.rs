@@ -1,5 +1,6 @@
 //! The fingerprint of machines that are not here, of this one, and of files that lie.
 
+mod ec2;
 mod metadata;
 mod server;
 

@@ -1,7 +1,7 @@
 //! The metadata service: asked only where it belongs, and never for longer than its budget.
 
 use crate::server::{Behaviour, Server};
-use crate::{known, reason, roots, round_trips};
+use crate::{fixture, known, reason, roots, round_trips};
 use reports::host::{MetadataSource, fingerprint, fingerprint_at};
 use reports::model::Fact;
 use std::fs;
@@ -64,6 +64,40 @@ fn a_service_that_never_ends_an_answer_costs_the_budget_and_no_more() {
         assert_eq!(kind, interfaces, "one reason for all");
         assert!(requests <= 1, "asked again after the budget was spent");
     }
+}
+
+#[test]
+fn a_slow_service_is_believed_as_far_as_it_came() {
+    let delay = Duration::from_millis(30);
+    let folder = fixture("p4d.24xlarge");
+    let server = Server::start(Behaviour::Slow(folder.join("metadata"), delay));
+    let host = fingerprint_at(&roots(&folder, MetadataSource::Address(server.address)));
+    let cloud = known(&host.cloud);
+    // 200 ms are six answers at the most, and the interfaces are asked for last.
+    assert!(server.requests() <= 7, "{} requests", server.requests());
+    assert!(reason(&cloud.interfaces).contains("no answer within 200 ms"));
+    // The order of the requests.
+    let items = [
+        &cloud.instance_type,
+        &cloud.instance_id,
+        &cloud.life_cycle,
+        &cloud.availability_zone,
+        &cloud.az_id,
+        &cloud.region,
+        &cloud.placement_group,
+        &cloud.host_id,
+        &cloud.ami,
+    ];
+    let late = items.map(|item| {
+        item.reason()
+            .is_some_and(|why| why.contains("within 200 ms"))
+    });
+    assert!(
+        late.is_sorted(),
+        "what came after a late one was late too: {late:?}"
+    );
+    let first = cloud.instance_type.known();
+    assert!(first.is_none_or(|kind| kind == "p4d.24xlarge"), "{first:?}");
 }
 
 #[test]

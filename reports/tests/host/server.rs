@@ -15,9 +15,11 @@ const TOKEN: &str = "AQAEAFixtureToken==";
 pub enum Behaviour {
     /// As EC2 does, from the files of a fixture's `metadata` folder.
     Folder(PathBuf),
+    /// The same, each answer after so long.
+    Slow(PathBuf, Duration),
     /// Every request with this status.
     Status(u16),
-    /// Accepts and never says a word.
+    /// Accepts and never says a word: so it looks where the answer may not take enough hops.
     Silent,
     /// One byte of an endless answer every 20 ms.
     Drip,
@@ -101,6 +103,9 @@ fn converse(
     while let Some(request) = read_request(&mut reader)? {
         requests.fetch_add(1, Ordering::SeqCst);
         let asks_token = request.line == "PUT /latest/api/token HTTP/1.1" && request.has_ttl;
+        if let Behaviour::Slow(_, delay) = behaviour {
+            thread::sleep(*delay);
+        }
         match behaviour {
             Behaviour::Status(status) => answer(stream, *status, b"no")?,
             Behaviour::Silent => drop(stream.read(&mut [0; 16])?),
@@ -108,10 +113,12 @@ fn converse(
             Behaviour::Drip => drip(stream, stop)?,
             _ if asks_token => answer(stream, 200, TOKEN.as_bytes())?,
             _ if !request.has_token => answer(stream, 401, b"Unauthorized")?,
-            Behaviour::Folder(folder) => match item(folder, &request.line) {
-                Some(body) => answer(stream, 200, &body)?,
-                None => answer(stream, 404, b"<html>404 - Not Found</html>")?,
-            },
+            Behaviour::Folder(folder) | Behaviour::Slow(folder, _) => {
+                match item(folder, &request.line) {
+                    Some(body) => answer(stream, 200, &body)?,
+                    None => answer(stream, 404, b"<html>404 - Not Found</html>")?,
+                }
+            }
             Behaviour::Huge => answer(stream, 200, &vec![b'x'; 1 << 20])?,
             Behaviour::Escapes => answer(stream, 200, b"evil\x1b]0;title\x07")?,
             Behaviour::DiesAfterToken => return Ok(()),

@@ -31,6 +31,7 @@ fn point(run: u64, size: u64, speed: f64) -> Case {
         p50_ns: None,
         p99_ns: None,
         max_ns: None,
+        hdr_v2_base64: None,
         flags: match (run, index) {
             (2, 3) => vec!["cpu_steal".to_owned()],
             _ => Vec::new(),

@@ -1,12 +1,10 @@
 //! The engine that does nothing: every operation ends at once and in full. What a job costs over
 //! it is the floor under every other result.
 
-use super::{Completion, Direction, Engine, Op};
+use super::{Completion, Engine, Kind, Op, Opening, Wait};
 use crate::sys::Buffers;
 use serde_json::{Value, json};
-use std::fs::File;
 use std::io;
-use std::sync::Arc;
 
 /// See the module.
 pub struct Null {
@@ -15,7 +13,8 @@ pub struct Null {
 }
 
 impl Engine for Null {
-    fn open(_: Arc<File>, buffers: Buffers) -> anyhow::Result<Self> {
+    fn open(opening: Opening) -> anyhow::Result<Self> {
+        let buffers = opening.buffers;
         let queued = Vec::with_capacity(buffers.count());
         Ok(Self { buffers, queued })
     }
@@ -31,18 +30,21 @@ impl Engine for Null {
     }
 
     #[inline]
-    fn exchange(&mut self, done: &mut Vec<Completion>) -> io::Result<()> {
-        // Sizes are bounded by 1 GiB when the options are checked.
-        let result = self.buffers.bytes() as i32;
+    fn exchange(&mut self, done: &mut Vec<Completion>, wait: Wait) -> io::Result<()> {
+        if let (true, Wait::AtMost(time)) = (self.queued.is_empty(), wait) {
+            std::thread::sleep(time);
+        }
         for op in self.queued.drain(..) {
-            if op.direction == Direction::Read {
+            if op.kind == Kind::Read {
                 // The one trace that proves to the job that this very operation was executed.
                 let trace = self.buffers.get_mut(op.buffer).first_chunk_mut();
                 *trace.expect("a buffer holds a number") = op.offset.to_le_bytes();
             }
+            // Bounded by 1 GiB when the options were checked.
+            let moved = if op.kind.moves_bytes() { op.len } else { 0 };
             done.push(Completion {
                 buffer: op.buffer,
-                result,
+                result: moved as i32,
             });
         }
         Ok(())

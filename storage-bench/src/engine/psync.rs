@@ -1,6 +1,7 @@
-//! The engine of plain system calls: `pread` and `pwrite`, one operation at a time.
+//! The engine of plain system calls: `pread`, `pwrite`, and those of trims and flushes, one operation
+//! at a time.
 
-use super::{Completion, Direction, Engine, Op};
+use super::{Completion, Engine, Kind, Op, Opening, Wait, trim};
 use crate::sys::Buffers;
 use serde_json::{Value, json};
 use std::fs::File;
@@ -19,11 +20,17 @@ impl Psync {
     #[inline]
     fn perform(&mut self, op: Op) -> i32 {
         let moved = loop {
-            let result = match op.direction {
-                Direction::Read => self
+            let len = op.len as usize;
+            let result = match op.kind {
+                Kind::Read => self
                     .file
-                    .read_at(self.buffers.get_mut(op.buffer), op.offset),
-                Direction::Write => self.file.write_at(self.buffers.get(op.buffer), op.offset),
+                    .read_at(&mut self.buffers.get_mut(op.buffer)[..len], op.offset),
+                Kind::Write => self
+                    .file
+                    .write_at(&self.buffers.get(op.buffer)[..len], op.offset),
+                Kind::Fsync => self.file.sync_all().map(|()| 0),
+                Kind::Fdatasync => self.file.sync_data().map(|()| 0),
+                Kind::Trim => return trim::perform(&self.file, op),
             };
             match result {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -39,7 +46,8 @@ impl Psync {
 }
 
 impl Engine for Psync {
-    fn open(file: Arc<File>, buffers: Buffers) -> anyhow::Result<Self> {
+    fn open(opening: Opening) -> anyhow::Result<Self> {
+        let Opening { file, buffers, .. } = opening;
         let queued = Vec::with_capacity(buffers.count());
         Ok(Self {
             file,
@@ -59,7 +67,10 @@ impl Engine for Psync {
     }
 
     #[inline]
-    fn exchange(&mut self, done: &mut Vec<Completion>) -> io::Result<()> {
+    fn exchange(&mut self, done: &mut Vec<Completion>, wait: Wait) -> io::Result<()> {
+        if let (true, Wait::AtMost(time)) = (self.queued.is_empty(), wait) {
+            std::thread::sleep(time);
+        }
         while let Some(op) = self.queued.pop() {
             let result = self.perform(op);
             done.push(Completion {

@@ -1,24 +1,22 @@
 //! Page-aligned memory for I/O, one region cut into equal buffers.
 
+use super::memory::{Granted, Region, Wish};
 use anyhow::Context;
-use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::ptr::NonNull;
 
 /// Direct I/O wants buffers aligned to the device's logical block, which is at most a page.
 const ALIGNMENT: usize = 4096;
 
+/// The most bytes that io_uring registers as one buffer.
+const MAX_PIECE: usize = 1 << 30;
+
 /// Buffers of equal size in one region, so that the kernel can be given all of them at once.
 #[derive(Debug)]
 pub struct Buffers {
-    region: NonNull<u8>,
-    layout: Layout,
+    region: Region,
     bytes: usize,
     stride: usize,
     count: usize,
 }
-
-// SAFETY: the region is owned by this value alone and tied to no thread.
-unsafe impl Send for Buffers {}
 
 impl Buffers {
     /// `count` zeroed buffers of `bytes` each, every one aligned to 512 bytes or, if it is at least
@@ -27,23 +25,38 @@ impl Buffers {
     /// # Errors
     /// The size that could not be had.
     pub fn new(count: usize, bytes: usize) -> anyhow::Result<Self> {
-        let unit = if bytes < ALIGNMENT { 512 } else { ALIGNMENT };
-        let sized = || {
-            let stride = bytes.checked_next_multiple_of(unit)?;
-            let total = stride.checked_mul(count).filter(|&total| total > 0)?;
-            Some((stride, Layout::from_size_align(total, ALIGNMENT).ok()?))
-        };
+        let plain = |total| Region::plain(total).map(|region| (region, ()));
+        Self::over(count, bytes, plain).map(|(buffers, ())| buffers)
+    }
+
+    /// The same in memory as wished for, with what came of the wish.
+    ///
+    /// # Errors
+    /// As for `new`: a wish that is not granted is none.
+    pub fn placed(count: usize, bytes: usize, wish: Wish) -> anyhow::Result<(Self, Granted)> {
+        Self::over(count, bytes, |total| Region::placed(total, wish))
+    }
+
+    fn over<T>(
+        count: usize,
+        bytes: usize,
+        region: impl FnOnce(usize) -> std::io::Result<(Region, T)>,
+    ) -> anyhow::Result<(Self, T)> {
         let refusal = || format!("cannot allocate {count} I/O buffers of {bytes} bytes");
-        let (stride, layout) = sized().with_context(refusal)?;
-        // SAFETY: the layout's size was checked to be above zero.
-        let region = NonNull::new(unsafe { alloc_zeroed(layout) }).with_context(refusal)?;
-        Ok(Self {
+        let unit = if bytes < ALIGNMENT { 512 } else { ALIGNMENT };
+        let stride = bytes.checked_next_multiple_of(unit);
+        let total = stride
+            .and_then(|stride| stride.checked_mul(count))
+            .filter(|&total| total > 0 && isize::try_from(total).is_ok())
+            .with_context(refusal)?;
+        let (region, told) = region(total).with_context(refusal)?;
+        let buffers = Self {
             region,
-            layout,
             bytes,
-            stride,
+            stride: total / count,
             count,
-        })
+        };
+        Ok((buffers, told))
     }
 
     /// The size of each buffer in bytes.
@@ -58,9 +71,23 @@ impl Buffers {
         self.count
     }
 
-    /// Start and length of the whole region.
-    pub(super) fn region(&self) -> (*mut u8, usize) {
-        (self.region.as_ptr(), self.layout.size())
+    /// Bytes of all of them, with what lies between.
+    #[must_use]
+    pub fn total_bytes(&self) -> usize {
+        self.count * self.stride
+    }
+
+    /// Start and length of the memory as the kernel is to be told of it: in one piece, or where
+    /// that is not `whole` or more than it takes, buffer by buffer.
+    pub(super) fn pieces(&self, whole: bool) -> Vec<libc::iovec> {
+        let piece = |index, len| libc::iovec {
+            iov_base: self.address(index).cast(),
+            iov_len: len,
+        };
+        if whole && self.total_bytes() <= MAX_PIECE {
+            return vec![piece(0, self.total_bytes())];
+        }
+        (0..self.count).map(|at| piece(at, self.stride)).collect()
     }
 
     /// The address of one buffer.
@@ -68,7 +95,7 @@ impl Buffers {
     pub(super) fn address(&self, index: usize) -> *mut u8 {
         assert!(index < self.count, "a buffer of this pool");
         // SAFETY: index × stride lies inside the region, because it holds count × stride bytes.
-        unsafe { self.region.as_ptr().add(index * self.stride) }
+        unsafe { self.region.start.as_ptr().add(index * self.stride) }
     }
 
     /// One buffer's content. The caller owns all buffers; a [`super::Ring`] that has lent some to
@@ -76,8 +103,8 @@ impl Buffers {
     #[inline(always)]
     #[must_use]
     pub fn get(&self, index: usize) -> &[u8] {
-        // SAFETY: the address is inside the region, `bytes` ≤ stride follow it, all initialised at
-        // allocation, and nothing writes to them while `self` is borrowed.
+        // SAFETY: the address is inside the region, `bytes` ≤ stride follow it, all zeroed by the
+        // kernel, and nothing writes to them while `self` is borrowed.
         unsafe { std::slice::from_raw_parts(self.address(index), self.bytes) }
     }
 
@@ -86,13 +113,6 @@ impl Buffers {
     pub fn get_mut(&mut self, index: usize) -> &mut [u8] {
         // SAFETY: as for `get`, and the exclusive borrow keeps everybody else out.
         unsafe { std::slice::from_raw_parts_mut(self.address(index), self.bytes) }
-    }
-}
-
-impl Drop for Buffers {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this very layout and freed only here.
-        unsafe { dealloc(self.region.as_ptr(), self.layout) }
     }
 }
 
@@ -116,5 +136,19 @@ mod tests {
     fn impossible_sizes_are_errors() {
         assert!(Buffers::new(0, 4096).is_err());
         assert!(Buffers::new(usize::MAX / 2, 4096).is_err());
+    }
+
+    #[test]
+    fn memory_is_told_in_one_piece_or_by_buffer() {
+        let buffers = Buffers::new(3, 6144).expect("memory for three buffers");
+        let lengths = |buffers: &Buffers, whole| -> Vec<usize> {
+            let pieces = buffers.pieces(whole);
+            pieces.iter().map(|piece| piece.iov_len).collect()
+        };
+        assert_eq!(lengths(&buffers, true), [3 * 8192]);
+        assert_eq!(lengths(&buffers, false), [8192; 3]);
+        // Not touched, so that no memory is needed.
+        let large = Buffers::new(3, 1 << 29).expect("addresses for three buffers");
+        assert_eq!(lengths(&large, true), [1 << 29; 3]);
     }
 }

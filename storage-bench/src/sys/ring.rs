@@ -5,58 +5,72 @@
 //! its interface safe.
 
 use super::Buffers;
-use crate::engine::{Completion, Direction, Op};
-use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, opcode, squeue, types};
+use super::form::{Form, Handle, Spot};
+use super::setup::{self, Features, Setup};
+use crate::engine::{Completion, Op, Wait};
+use io_uring::cqueue::EntryMarker as _;
+use io_uring::squeue::EntryMarker as _;
+use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, types};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
-
-/// What the kernel granted of what was asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Features {
-    /// Set-up flags in force.
-    pub setup_flags: Vec<&'static str>,
-    /// Why a set-up flag is not in force.
-    pub refused: Vec<String>,
-    /// Whether the ring's own descriptor is registered.
-    pub registered_ring: Result<(), String>,
-    /// Whether the file is registered.
-    pub registered_file: Result<(), String>,
-    /// Whether the buffers are registered.
-    pub registered_buffers: Result<(), String>,
-}
+use std::time::{Duration, Instant};
 
 /// An io_uring, the file it works on and the buffers it works with.
-pub struct Ring<F: AsRawFd> {
+pub struct Ring<F: AsRawFd, M: Form> {
     submitter: ManuallyDrop<Submitter<'static>>,
-    submission: ManuallyDrop<SubmissionQueue<'static>>,
-    completion: ManuallyDrop<CompletionQueue<'static>>,
+    submission: ManuallyDrop<SubmissionQueue<'static, M::Sqe>>,
+    completion: ManuallyDrop<CompletionQueue<'static, M::Cqe>>,
     /// What the three above borrow; freed after them.
-    owner: NonNull<IoUring>,
+    owner: NonNull<IoUring<M::Sqe, M::Cqe>>,
     buffers: ManuallyDrop<Buffers>,
     /// Which buffers the kernel holds, by index.
     lent: Vec<bool>,
     in_flight: usize,
-    fixed_file: bool,
-    fixed_buffers: bool,
-    file: Arc<F>,
+    form: M,
+    handle: Handle,
+    fixed_buffers: Fixed,
+    /// A thread of the kernel looks at the queues by itself: waiting is looking, too.
+    kernel_thread: bool,
+    /// Completions are polled for, within the calls that wait.
+    polled: bool,
+    complete_min: usize,
+    complete_max: usize,
+    /// Stays open as long as requests name its descriptor.
+    _file: Arc<F>,
+}
+
+/// How the buffers are registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fixed {
+    /// Not at all.
+    No,
+    /// All of them as one.
+    Whole,
+    /// Each for itself.
+    Each,
 }
 
 // SAFETY: everything the raw pointers lead to is owned by this value alone. Rings with a single
 // issuer refuse other threads' submissions with an error, which is not a matter of memory.
-unsafe impl<F: AsRawFd + Send + Sync> Send for Ring<F> {}
+unsafe impl<F: AsRawFd + Send + Sync, M: Form> Send for Ring<F, M> {}
 
-impl<F: AsRawFd> Ring<F> {
+impl<F: AsRawFd, M: Form> Ring<F, M> {
     /// A ring with room for every buffer to be in flight at once. Registers the ring, the file and
     /// the buffers; what the kernel refuses of that is done without and noted.
     ///
     /// # Errors
-    /// What the kernel says of `io_uring_setup` without any flags.
-    pub fn new(file: Arc<F>, buffers: Buffers) -> io::Result<(Self, Features)> {
+    /// What the kernel says of `io_uring_setup` without any flag that is not asked for.
+    pub fn new(
+        file: Arc<F>,
+        buffers: Buffers,
+        form: M,
+        setup: &Setup,
+    ) -> io::Result<(Self, Features)> {
         let entries = u32::try_from(buffers.count()).map_err(io::Error::other)?;
-        let (ring, setup_flags, refused) = set_up(entries)?;
+        let (ring, setup_flags, refused) = setup::build::<M>(entries, setup)?;
         let owner = NonNull::from(Box::leak(Box::new(ring)));
         // SAFETY: the box was just leaked, so it lives until `drop` frees it, after the borrows
         // made here; nothing else refers to it.
@@ -64,14 +78,15 @@ impl<F: AsRawFd> Ring<F> {
 
         let noted = |result: io::Result<()>| result.map_err(|error| error.to_string());
         let registered_ring = noted(submitter.register_ring_fd());
-        let registered_file = noted(submitter.register_files(&[file.as_raw_fd()]));
-        let (base, len) = buffers.region();
-        let region = libc::iovec {
-            iov_base: base.cast(),
-            iov_len: len,
-        };
-        // SAFETY: the region stays allocated until `drop` has closed the ring.
-        let registered_buffers = noted(unsafe { submitter.register_buffers(&[region]) });
+        let registered_file = setup
+            .register_file
+            .then(|| noted(submitter.register_files(&[file.as_raw_fd()])));
+        let pieces = buffers.pieces(M::PARTS);
+        let registered_buffers = setup.register_buffers.then(|| {
+            // SAFETY: the region stays allocated until `drop` has closed the ring.
+            let registered = unsafe { submitter.register_buffers(&pieces) };
+            registered.map_err(|error| setup::not_registered(&error, buffers.total_bytes()))
+        });
         let features = Features {
             setup_flags,
             refused,
@@ -87,9 +102,21 @@ impl<F: AsRawFd> Ring<F> {
             lent: vec![false; buffers.count()],
             buffers: ManuallyDrop::new(buffers),
             in_flight: 0,
-            fixed_file: features.registered_file.is_ok(),
-            fixed_buffers: features.registered_buffers.is_ok(),
-            file,
+            form,
+            handle: match features.registered_file {
+                Some(Ok(())) => Handle::Registered,
+                _ => Handle::Descriptor(file.as_raw_fd()),
+            },
+            fixed_buffers: match features.registered_buffers {
+                Some(Ok(())) if pieces.len() == 1 => Fixed::Whole,
+                Some(Ok(())) => Fixed::Each,
+                _ => Fixed::No,
+            },
+            kernel_thread: setup.kernel_thread.is_some(),
+            polled: setup.polled,
+            complete_min: setup.complete_min,
+            complete_max: setup.complete_max,
+            _file: file,
         };
         Ok((ring, features))
     }
@@ -98,10 +125,30 @@ impl<F: AsRawFd> Ring<F> {
     ///
     /// # Panics
     /// If the kernel holds the buffer: the caller lost count.
-    #[inline]
+    #[inline(always)]
     pub fn queue(&mut self, op: Op) {
         assert!(!self.lent[op.buffer], "one operation per buffer at a time");
-        let entry = self.entry(op).user_data(op.buffer as u64);
+        assert!(
+            op.len as usize <= self.buffers.bytes(),
+            "it fits its buffer"
+        );
+        let spot = Spot {
+            file: self.handle,
+            address: self.buffers.address(op.buffer),
+            registered: match self.fixed_buffers {
+                Fixed::No => None,
+                Fixed::Whole => Some(0),
+                // There are at most two buffers for each of 4096 slots.
+                Fixed::Each => Some(op.buffer as u16),
+            },
+        };
+        let mut entry = self.form.entry(op, spot);
+        entry.set_user_data(u64::from(op.len) << 32 | op.buffer as u64);
+        while self.kernel_thread && self.submission.is_full() {
+            // The kernel's thread says what it has taken some time after it was done.
+            self.submission.sync();
+            std::hint::spin_loop();
+        }
         // SAFETY: the entry's buffer is idle and becomes lent, so nobody touches or frees it until
         // its completion was reaped; the file is held by `self`.
         let pushed = unsafe { self.submission.push(&entry) };
@@ -110,73 +157,105 @@ impl<F: AsRawFd> Ring<F> {
         self.in_flight += 1;
     }
 
-    #[inline]
-    fn entry(&self, op: Op) -> squeue::Entry {
-        let address = self.buffers.address(op.buffer);
-        // Bounded by 1 GiB when the options were checked.
-        let len = self.buffers.bytes() as u32;
-        let fixed = types::Fixed(0);
-        let plain = types::Fd(self.file.as_raw_fd());
-        macro_rules! build {
-            ($with_buffers:ident, $without:ident) => {
-                match (self.fixed_file, self.fixed_buffers) {
-                    (true, true) => opcode::$with_buffers::new(fixed, address, len, 0)
-                        .offset(op.offset)
-                        .build(),
-                    (false, true) => opcode::$with_buffers::new(plain, address, len, 0)
-                        .offset(op.offset)
-                        .build(),
-                    (true, false) => opcode::$without::new(fixed, address, len)
-                        .offset(op.offset)
-                        .build(),
-                    (false, false) => opcode::$without::new(plain, address, len)
-                        .offset(op.offset)
-                        .build(),
-                }
-            };
-        }
-        match op.direction {
-            Direction::Read => build!(ReadFixed, Read),
-            Direction::Write => build!(WriteFixed, Write),
-        }
+    /// Says that trims are discards of a device's blocks; else they are holes in a file.
+    pub fn discard_blocks(&mut self) {
+        self.form.discard_blocks();
     }
 
-    /// Submits what is queued and waits for nothing.
+    /// Submits what is queued, waits for nothing and reaps nothing.
     ///
     /// # Errors
     /// What the kernel says of `io_uring_enter`.
     #[inline]
     pub fn submit(&mut self) -> io::Result<()> {
-        self.enter(0)
+        self.enter(0, None)
     }
 
-    /// Submits what is queued, waits until at least one operation has ended, and appends every
-    /// ended one to `done`. With nothing in flight it returns at once.
+    /// Submits what is queued, waits as `wait` says, and appends every operation that has ended to
+    /// `done`, as far as one reaping goes. With nothing in flight and no time given it returns at
+    /// once.
     ///
     /// # Errors
     /// What the kernel says of `io_uring_enter`.
     #[inline]
-    pub fn exchange(&mut self, done: &mut Vec<Completion>) -> io::Result<()> {
-        let wanted = usize::from(self.in_flight > 0);
+    pub fn exchange(&mut self, done: &mut Vec<Completion>, wait: Wait) -> io::Result<()> {
+        match wait {
+            Wait::No => {
+                self.enter(0, None)?;
+                self.run_deferred()?;
+                self.reap(done);
+            }
+            Wait::One => {
+                let mut wanted = self.complete_min.min(self.in_flight);
+                loop {
+                    self.enter(if self.kernel_thread { 0 } else { wanted }, None)?;
+                    wanted = wanted.saturating_sub(self.reap(done));
+                    if wanted == 0 {
+                        break;
+                    }
+                    std::hint::spin_loop();
+                }
+            }
+            Wait::AtMost(time) if self.kernel_thread || self.polled => {
+                self.look_until(done, Instant::now() + time)?;
+            }
+            Wait::AtMost(time) => {
+                self.enter(1, Some(time))?;
+                self.reap(done);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits by looking: a polled ring knows no time limit, and one with a kernel thread is not to
+    /// be entered at all.
+    fn look_until(&mut self, done: &mut Vec<Completion>, end: Instant) -> io::Result<()> {
+        if self.in_flight == 0 {
+            std::thread::sleep(end.saturating_duration_since(Instant::now()));
+            return Ok(());
+        }
         loop {
-            self.enter(wanted)?;
-            if self.reap(done) >= wanted {
+            self.enter(0, None)?;
+            if self.reap(done) > 0 || Instant::now() >= end {
                 return Ok(());
             }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Lets the kernel finish what it left to the thread that asks for it: under DEFER_TASKRUN a
+    /// call that waits for nothing would find nothing.
+    #[inline]
+    fn run_deferred(&mut self) -> io::Result<()> {
+        if self.in_flight == 0 {
+            return Ok(());
+        }
+        const GETEVENTS: u32 = 1;
+        // SAFETY: nothing is submitted, and there is no argument.
+        let entered = unsafe {
+            self.submitter
+                .enter::<libc::sigset_t>(0, 0, GETEVENTS, None)
+        };
+        match entered.map_err(|error| (error.raw_os_error(), error)) {
+            Ok(_) | Err((Some(libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => Ok(()),
+            Err((_, error)) => Err(error),
         }
     }
 
     #[inline]
-    fn enter(&mut self, wanted: usize) -> io::Result<()> {
+    fn enter(&mut self, wanted: usize, at_most: Option<Duration>) -> io::Result<()> {
         self.submission.sync();
-        let entered = self.submitter.submit_and_wait(wanted);
-        // Learns which entries the kernel has taken, so that they can be filled again.
-        self.submission.sync();
-        match entered.map_err(|error| (error.raw_os_error(), error)) {
-            // A signal: whoever minds it is told elsewhere. Busy: completions wait to be reaped
-            // first. What was not taken is submitted next time.
-            Ok(_) | Err((Some(libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => Ok(()),
-            Err((_, error)) => Err(error),
+        let entered = match at_most {
+            None => self.submitter.submit_and_wait(wanted),
+            Some(time) => {
+                let time = types::Timespec::from(time);
+                let limit = types::SubmitArgs::new().timespec(&time);
+                self.submitter.submit_with_args(wanted, &limit)
+            }
+        };
+        match entered {
+            Ok(_) => Ok(()),
+            Err(error) => bearable(error),
         }
     }
 
@@ -184,17 +263,21 @@ impl<F: AsRawFd> Ring<F> {
     fn reap(&mut self, done: &mut Vec<Completion>) -> usize {
         self.completion.sync();
         let before = done.len();
-        for entry in &mut *self.completion {
-            let buffer = entry.user_data() as usize;
+        let most = self.completion.len().min(self.complete_max);
+        for entry in self.completion.by_ref().take(most) {
+            let named = entry.user_data();
+            let (buffer, len) = (named as u32 as usize, (named >> 32) as u32);
             self.lent[buffer] = false;
             done.push(Completion {
                 buffer,
-                result: entry.result(),
+                result: M::result(&entry, len),
             });
         }
         let reaped = done.len() - before;
         self.in_flight -= reaped;
         self.completion.sync();
+        // Learns which entries the kernel has taken, so that they can be filled again.
+        self.submission.sync();
         reaped
     }
 
@@ -220,10 +303,21 @@ impl<F: AsRawFd> Ring<F> {
     }
 }
 
-impl<F: AsRawFd> Drop for Ring<F> {
+/// What ends a call without anything being wrong. A signal: whoever minds it is told elsewhere.
+/// Busy: completions wait to be reaped first. What was not taken is submitted next time. Time:
+/// nothing ended within it.
+#[cold]
+fn bearable(error: io::Error) -> io::Result<()> {
+    match error.raw_os_error() {
+        Some(libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ETIME) => Ok(()),
+        _ => Err(error),
+    }
+}
+
+impl<F: AsRawFd, M: Form> Drop for Ring<F, M> {
     fn drop(&mut self) {
         let mut done = Vec::with_capacity(self.lent.len());
-        while self.in_flight > 0 && self.exchange(&mut done).is_ok() {}
+        while self.in_flight > 0 && self.exchange(&mut done, Wait::One).is_ok() {}
         // A ring is torn down some time after it was closed; until then it would keep the file
         // open, and a block device that was opened exclusively in use.
         let _ = self.submitter.unregister_files();
@@ -239,40 +333,6 @@ impl<F: AsRawFd> Drop for Ring<F> {
             if self.in_flight == 0 {
                 ManuallyDrop::drop(&mut self.buffers);
             }
-        }
-    }
-}
-
-/// The optional set-up flags. Older kernels refuse those they do not know with EINVAL, so they are
-/// given up one by one from the newest (6.6) to the oldest (5.19).
-const FLAGS: [&str; 4] = [
-    "no_sqarray",
-    "defer_taskrun",
-    "single_issuer",
-    "coop_taskrun",
-];
-
-/// A ring, the flags in force, and why the others are not.
-fn set_up(entries: u32) -> io::Result<(IoUring, Vec<&'static str>, Vec<String>)> {
-    let mut refused = Vec::new();
-    loop {
-        let flags = &FLAGS[refused.len()..];
-        let mut builder = IoUring::builder();
-        builder.setup_clamp();
-        for flag in flags {
-            match *flag {
-                "no_sqarray" => builder.setup_no_sqarray(),
-                "defer_taskrun" => builder.setup_defer_taskrun(),
-                "single_issuer" => builder.setup_single_issuer(),
-                _ => builder.setup_coop_taskrun(),
-            };
-        }
-        match builder.build(entries) {
-            Ok(ring) => return Ok((ring, flags.to_vec(), refused)),
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && !flags.is_empty() => {
-                refused.push(format!("{}: {error}", flags[0]));
-            }
-            Err(error) => return Err(error),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Where the kernel's files are.
@@ -43,6 +44,26 @@ pub(super) struct Mount {
     pub(super) number: String,
     pub(super) point: PathBuf,
     pub(super) kind: String,
+    /// What is mounted: a device's name where it has one.
+    pub(super) source: String,
+}
+
+impl Mount {
+    /// The number of the block device that the source names.
+    pub(super) fn source_number(&self) -> Option<String> {
+        let source = Path::new(&self.source)
+            .is_absolute()
+            .then_some(&self.source)?;
+        let found = fs::metadata(source).ok()?;
+        let is_device = found.file_type().is_block_device();
+        is_device.then(|| number(found.rdev()))
+    }
+}
+
+/// A device's number as the kernel's files write it: `259:1`.
+pub(super) fn number(device: u64) -> String {
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    format!("{major}:{minor}")
 }
 
 impl Machine {
@@ -51,28 +72,49 @@ impl Machine {
     /// # Errors
     /// Why sysfs does not know it.
     pub fn block_device(&self, device: u64) -> Result<BlockDevice, String> {
-        let number = format!(
-            "{}:{}",
-            nix::sys::stat::major(device),
-            nix::sys::stat::minor(device)
-        );
-        let link = self.sys.join("dev/block").join(&number);
-        let folder = link
+        let link = self.sys.join("dev/block").join(number(device));
+        self.device_in(&link)
+    }
+
+    /// The block device that a folder of sysfs, or a link to one, is about.
+    ///
+    /// # Errors
+    /// Why sysfs does not know it.
+    pub(super) fn device_in(&self, folder: &Path) -> Result<BlockDevice, String> {
+        let folder = folder
             .canonicalize()
-            .map_err(|error| format!("no block device in {}: {error}", link.display()))?;
+            .map_err(|error| format!("no block device in {}: {error}", folder.display()))?;
         let name = folder.file_name().unwrap_or_default();
         let sectors: u64 = read(&folder.join("size"))?
             .parse()
             .map_err(|error| format!("{}/size: {error}", folder.display()))?;
         Ok(BlockDevice {
             name: name.to_string_lossy().into_owned(),
-            number,
+            number: read(&folder.join("dev"))?,
             bytes: sectors * crate::spec::SECTOR,
             logical_block: queue_value(&folder, "logical_block_size")
                 .and_then(|text| text.parse().ok())
                 .filter(|&bytes| bytes > 0),
             folder,
         })
+    }
+
+    /// The disk that a partition is part of; `None` for what is no partition.
+    pub(super) fn disk_of(&self, device: &BlockDevice) -> Option<BlockDevice> {
+        let is_partition = device.folder.join("partition").exists();
+        let disk = device.folder.parent().filter(|_| is_partition)?;
+        self.device_in(disk).ok()
+    }
+
+    /// The partitions of a disk, by name.
+    pub(super) fn partitions(&self, disk: &BlockDevice) -> Vec<BlockDevice> {
+        let entries = fs::read_dir(&disk.folder).into_iter().flatten().flatten();
+        let mut found: Vec<_> = entries
+            .filter(|entry| entry.path().join("partition").exists())
+            .filter_map(|entry| self.device_in(&entry.path()).ok())
+            .collect();
+        found.sort_by(|one, other| one.name.cmp(&other.name));
+        found
     }
 
     /// All mounts that this process sees.
@@ -98,6 +140,15 @@ impl Machine {
         innermost
             .map(|mount| mount.kind.clone())
             .ok_or_else(|| format!("no mount in mountinfo holds {}", real.display()))
+    }
+
+    /// The type of the file system with this device number, if a mount in sight has it (those of
+    /// btrfs subvolumes are in no mount).
+    pub(super) fn kind_of(&self, device: u64) -> Option<String> {
+        let number = number(device);
+        let mounts = self.mounts().ok()?;
+        let mount = mounts.into_iter().find(|mount| mount.number == number)?;
+        Some(mount.kind)
     }
 
     /// The machine's memory in bytes.
@@ -128,6 +179,12 @@ impl Machine {
 }
 
 impl BlockDevice {
+    /// A file of its queue, for a partition of its disk's.
+    #[must_use]
+    pub fn queue_value(&self, file: &str) -> Option<String> {
+        queue_value(&self.folder, file)
+    }
+
     /// What the report says of it.
     #[must_use]
     pub fn facts(&self) -> Value {
@@ -178,16 +235,20 @@ fn parse_mount(line: &str) -> Option<Mount> {
     let mut fields = before.split(' ').skip(2);
     let number = fields.next()?.to_owned();
     let point = unescape(fields.nth(1)?);
-    let kind = after.split(' ').next()?.to_owned();
+    let mut after = after.split(' ');
+    let kind = after.next()?.to_owned();
+    let source = after.next().map(unescape).unwrap_or_default();
     Some(Mount {
         number,
         point: point.into(),
         kind,
+        source,
     })
 }
 
 /// The kernel writes blanks and backslashes in paths as three octal digits: `\040`.
-pub(super) fn unescape(text: &str) -> String {
+#[must_use]
+pub fn unescape(text: &str) -> String {
     let mut parts = text.split('\\');
     let mut plain = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -249,6 +310,7 @@ mod tests {
         fs::create_dir_all(&partition).expect("folders");
         fs::create_dir_all(root.path().join("dev/block")).expect("folders");
         fs::write(partition.join("size"), "8\n").expect("a file");
+        fs::write(partition.join("dev"), "259:1\n").expect("a file");
         fs::write(disk.join("queue/logical_block_size"), "4096\n").expect("a file");
         fs::write(disk.join("queue/scheduler"), "none [mq-deadline]\n").expect("a file");
         std::os::unix::fs::symlink(&partition, root.path().join("dev/block/259:1"))

@@ -1,71 +1,30 @@
-//! Scratch files: created so that nothing can leave them behind, and written in full before they
-//! are measured.
+//! The layout: scratch files are written in full before they are measured.
 
+use crate::spec::SyncMode;
 use crate::sys::Buffers;
 use crate::workload::content::Content;
 use anyhow::Context;
 use nix::sys::statvfs::fstatvfs;
 use reports::measure::stop_requested;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
 
 /// Written at a time during the layout.
 const CHUNK_BYTES: u64 = 1 << 20;
 
-/// A file without a name in `dir`. It vanishes with its last descriptor, however the process ends.
-pub fn nameless(dir: &Path) -> anyhow::Result<File> {
-    let opened = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(libc::O_TMPFILE | libc::O_EXCL)
-        .open(dir);
-    match opened {
-        // What kernels and file systems without O_TMPFILE say; the flag contains O_DIRECTORY.
-        Err(error)
-            if matches!(
-                error.raw_os_error(),
-                Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL | libc::ENOENT)
-            ) =>
-        {
-            named(&dir.join(format!(".storage-bench-{:016x}", fastrand::u64(..))))
-        }
-        opened => {
-            opened.with_context(|| format!("cannot create a scratch file in {}", dir.display()))
-        }
-    }
-}
-
-/// A new file of this name, which is taken away again at once: only the descriptor remains.
-pub fn named(path: &Path) -> anyhow::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .create_new(true)
-        .open(path)
-        .with_context(|| format!("cannot create {}", path.display()))?;
-    fs::remove_file(path).with_context(|| {
-        format!(
-            "cannot unlink {}, which was created just now; remove it",
-            path.display()
-        )
-    })?;
-    Ok(file)
-}
-
-/// Writes the whole file, block by block, and makes it durable.
+/// Writes this range of the file, block by block, and makes it durable.
 pub fn lay_out(
     file: &File,
     name: &str,
-    size: u64,
+    range: Range<u64>,
     block_bytes: u64,
-    nonce: u64,
-) -> anyhow::Result<Content> {
+    content: Content,
+) -> anyhow::Result<()> {
+    let (start, size) = (range.start, range.end - range.start);
     check_space(file, name, size)?;
-    let content = Content::new(nonce);
     let size = size / block_bytes * block_bytes;
     let blocks_per_chunk = (CHUNK_BYTES / block_bytes).max(1);
     let chunk_bytes = blocks_per_chunk * block_bytes;
@@ -76,16 +35,29 @@ pub fn lay_out(
         let bytes = chunk_bytes.min(size - at) as usize;
         let chunk = &mut buffer.get_mut(0)[..bytes];
         for (index, block) in chunk.chunks_exact_mut(block_bytes as usize).enumerate() {
-            let offset = at + index as u64 * block_bytes;
+            let offset = start + at + index as u64 * block_bytes;
             content.fill(block, content.laid_out(offset));
         }
-        file.write_all_at(chunk, at)
+        file.write_all_at(chunk, start + at)
             .map_err(|error| write_failed(name, size, at, &error))?;
         at += bytes as u64;
     }
     file.sync_all()
-        .map_err(|error| write_failed(name, size, size, &error))?;
-    Ok(content)
+        .map_err(|error| write_failed(name, size, size, &error))
+}
+
+/// The same file, opened so that writes return once they are durable. The kernel does not change
+/// that of an open file, and the layout would have taken long so.
+pub fn synchronous(file: File, name: &str, sync: SyncMode) -> anyhow::Result<File> {
+    if sync == SyncMode::None {
+        return Ok(file);
+    }
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(sync.flags())
+        .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        .with_context(|| format!("cannot open {name} again through /proc/self/fd for --sync"))
 }
 
 fn check_space(file: &File, name: &str, size: u64) -> anyhow::Result<()> {

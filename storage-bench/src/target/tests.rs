@@ -1,9 +1,12 @@
 use super::*;
-use crate::spec::EngineName;
+use crate::engine::Psync;
+use crate::spec::{self, EngineOptions, PatternSpec, Rw};
 use crate::workload::readback;
+use crate::workload::scan::Scan;
 use nix::sys::stat::Mode;
 use reports::program::Usage;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 const NONCE: u64 = 11;
 
@@ -13,26 +16,16 @@ fn folder() -> tempfile::TempDir {
 
 fn spec(place: Place, rw: Rw) -> Spec {
     Spec {
-        engine: EngineName::Psync,
-        rw,
-        rwmixread: rw.mixed().then_some(50),
-        bs: 4096,
-        iodepth: 1,
-        iodepth_batch: 1,
-        numjobs: 1,
-        direct: false,
-        invalidate: true,
-        size: 1 << 20,
-        ramp_time_s: 0.0,
-        runtime_s: None,
-        number_ios: Some(100),
-        interval_s: 1.0,
-        seed: 1,
+        pattern: PatternSpec {
+            rw,
+            rwmixread: rw.mixed().then_some(50),
+            ..PatternSpec::default()
+        },
         place,
+        ..spec::example()
     }
 }
 
-/// The usage error of a file that cannot be a target.
 fn refusal(path: &Path, rw: Rw) -> String {
     let error = inspect_file(&Place::File(path.to_owned()), rw).expect_err("refused");
     assert!(error.downcast_ref::<Usage>().is_some(), "{error:#}");
@@ -93,14 +86,18 @@ fn nothing_is_created_under_dev_or_through_a_dangling_link() {
 #[test]
 fn devices_are_told_from_everything_else() {
     let said = |path: &str, rw| {
-        inspect_device(Path::new(path), rw)
-            .expect_err(path)
-            .to_string()
+        let wish = Wish {
+            path: Path::new(path),
+            rw,
+            flags: 0,
+            destroy: None,
+        };
+        wish.inspect().expect_err(path).to_string()
     };
     assert!(said("/dev/nvme9n9", Rw::Read).contains("No such file"));
     assert!(said("/dev/null", Rw::Read).contains("character device"));
     assert!(said("/", Rw::Read).contains("a folder"));
-    assert!(said("/dev/anything", Rw::Randwrite).contains("only read"));
+    assert!(said("/dev/nvme9n9", Rw::Randwrite).contains("No such file"));
     assert!(!Path::new("/dev/nvme9n9").exists());
 }
 
@@ -139,9 +136,55 @@ fn scratch_files_leave_no_name_and_hold_what_was_laid_out() {
             record: readback::Record::new(0..256, 256),
             last: Vec::new(),
         };
-        let found = readback::check(&target.file, "it", content, 4096, &[untouched]);
+        let scan = Scan {
+            file: &target.file,
+            target: "it",
+            unit_bytes: 4096,
+            options: &EngineOptions::default(),
+            interruptible: false,
+        };
+        let found = readback::check::<Psync>(scan, content, &[untouched]);
         assert_eq!(found.expect("as laid out").untouched, 256);
     }
+}
+
+#[test]
+fn what_lies_in_a_window_into_the_kernel_is_no_target() {
+    assert!(refusal(Path::new("/proc/kcore"), Rw::Read).contains("no storage"));
+    let proc = inspect_file(&Place::Scratch("/proc".into()), Rw::Read).expect_err("no folder");
+    assert!(
+        proc.to_string().contains("window into the kernel"),
+        "{proc}"
+    );
+    // Under another name, too.
+    let dev = inspect_file(&Place::Scratch("/proc/self/root/dev".into()), Rw::Read);
+    let dev = dev.expect_err("no folder for files").to_string();
+    assert!(
+        dev.contains("under /dev") || dev.contains("devtmpfs"),
+        "{dev}"
+    );
+}
+
+#[test]
+fn a_name_that_changes_its_meaning_changes_nothing() {
+    let dir = folder();
+    let (here, there) = (dir.path().join("here"), dir.path().join("there"));
+    fs::create_dir(&here).expect("a folder");
+    fs::create_dir(&there).expect("a folder");
+    let pinned = Folder::open("--dir", &here).expect("a good folder");
+    fs::rename(&here, dir.path().join("moved")).expect("renamed");
+    std::os::unix::fs::symlink(&there, &here).expect("a link");
+    let file = pinned.nameless().expect("a scratch file");
+    let found = fs::read_link(format!(
+        "/proc/self/fd/{}",
+        std::os::fd::AsRawFd::as_raw_fd(&file)
+    ));
+    let found = found.expect("it is open");
+    assert!(
+        found.starts_with(dir.path().join("moved")),
+        "{}",
+        found.display()
+    );
 }
 
 #[test]

@@ -1,16 +1,31 @@
-//! What stands in a block of a scratch file: incompressible, different in every block, and
-//! recomputable from a few numbers, so that any word of it can be checked alone.
+//! What stands in a block of a target: incompressible, different in every block, and recomputable
+//! from a few numbers, so that any word of it can be checked alone.
 //!
-//! A block is one I/O (`--bs`) long, because every offset is a multiple of that. It begins with a
+//! A block is one unit of I/O long, because every offset is a multiple of that. It begins with a
 //! header that says which run wrote it, where it belongs and how many writes came before; the rest
 //! is a counter-based generator's output under a key that the header names. A block that was lost,
-//! misplaced, torn, stale or damaged differs in one of these.
+//! misdirected, torn, stale or damaged differs in one of these.
+//!
+//! A *sealed* block (`--verify crc32c`) also has its CRC-32C behind the header, and at the start of
+//! every further sector a tag that hashes offset and sequence number: sectors are what devices
+//! write as a whole, so that a torn block shows where, and of which writes its parts are.
 
-use std::fmt;
+mod diagnose;
+mod fault;
+mod seal;
+
+pub use fault::{Fault, Generation, first_sequence};
+pub use seal::Seal;
 
 /// Header words: magic, offset, sequence, key.
 const HEADER_WORDS: usize = 4;
+/// In sealed blocks the checksum follows.
+const SEALED_WORDS: usize = 5;
 const WORD: usize = 8;
+/// What devices promise to write as a whole.
+const SECTOR_BYTES: usize = 512;
+const SECTOR_WORDS: usize = SECTOR_BYTES / WORD;
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// One version of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,82 +38,84 @@ pub struct Version {
     pub key: u64,
 }
 
-/// The content of one scratch file.
-#[derive(Debug, Clone, Copy)]
+/// The content of one target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Content {
     /// Different in every run: a block left on the disk by an earlier run is not taken for ours.
     nonce: u64,
-}
-
-/// What is wrong with a block.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// It was not written by this run.
-    Foreign,
-    /// It belongs elsewhere.
-    Misplaced {
-        /// The offset in its header.
-        belongs: u64,
-    },
-    /// Another version was expected there.
-    Version {
-        /// The sequence number in its header.
-        found: u64,
-        /// What was expected, in words.
-        expected: String,
-    },
-    /// A word differs.
-    Damaged {
-        /// Byte within the block.
-        at: usize,
-        /// The word found.
-        found: u64,
-        /// The word expected.
-        expected: u64,
-    },
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Foreign => f.write_str("it holds no block of this run"),
-            Self::Misplaced { belongs } => {
-                write!(f, "it holds the block that belongs to offset {belongs}")
-            }
-            Self::Version { found, expected } => write!(
-                f,
-                "it holds version {found:#x} of the block where {expected} was expected: a write \
-                 was lost, or went elsewhere"
-            ),
-            Self::Damaged {
-                at,
-                found,
-                expected,
-            } => write!(
-                f,
-                "the word at byte {at} of the block is {found:#018x} instead of {expected:#018x}"
-            ),
-        }
-    }
+    sealed: bool,
+    /// Whether what this run has not written is somebody else's instead of the layout.
+    over_foreign: bool,
 }
 
 /// The finaliser of SplitMix64: every input bit changes half of the output bits.
-const fn mix(mut z: u64) -> u64 {
+pub(crate) const fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
 
+/// The inverse of [`mix`].
+const fn unmix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 31) ^ (z >> 62)).wrapping_mul(0x3196_42b2_d24d_8ec3);
+    z = (z ^ (z >> 27) ^ (z >> 54)).wrapping_mul(0x96de_1b17_3f11_9089);
+    z ^ (z >> 30) ^ (z >> 60)
+}
+
 /// The `index`-th word of a block with this key.
 const fn word(key: u64, index: usize) -> u64 {
-    mix(key.wrapping_add((index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    mix(key.wrapping_add((index as u64).wrapping_mul(GOLDEN)))
+}
+
+/// The key of a block whose `index`-th word is this.
+const fn key_of(word: u64, index: usize) -> u64 {
+    unmix(word).wrapping_sub((index as u64).wrapping_mul(GOLDEN))
 }
 
 impl Content {
     /// The content of a run that has drawn this number.
     #[must_use]
     pub fn new(nonce: u64) -> Self {
-        Self { nonce }
+        Self {
+            nonce,
+            sealed: false,
+            over_foreign: false,
+        }
+    }
+
+    /// As [`Content::new`], over a target that was not laid out: what the run has not written there
+    /// is somebody else's.
+    #[must_use]
+    pub fn over_foreign(nonce: u64) -> Self {
+        Self {
+            over_foreign: true,
+            ..Self::new(nonce)
+        }
+    }
+
+    /// Whether a block may be somebody else's.
+    #[must_use]
+    #[inline]
+    pub fn is_over_foreign(&self) -> bool {
+        self.over_foreign
+    }
+
+    /// The same with checksums and tags, or without.
+    #[must_use]
+    pub fn sealed(self, sealed: bool) -> Self {
+        Self { sealed, ..self }
+    }
+
+    /// Whether blocks have checksums and tags.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
+    /// The number that the run has drawn.
+    #[must_use]
+    pub fn nonce(&self) -> u64 {
+        self.nonce
     }
 
     /// What the layout puts at an offset.
@@ -111,31 +128,75 @@ impl Content {
         }
     }
 
-    /// The key of what one buffer of one job writes.
+    /// The key of what one buffer of one job writes as its `at`-th unit.
     #[must_use]
-    pub fn writer_key(&self, job: usize, buffer: usize) -> u64 {
-        mix(mix(self.nonce ^ 0x77 ^ job as u64) ^ buffer as u64)
+    #[inline]
+    pub fn writer_key(&self, job: usize, buffer: usize, at: usize) -> u64 {
+        let place = (buffer as u64) << 32 | at as u64;
+        mix(mix(self.nonce ^ 0x77 ^ job as u64) ^ place)
     }
 
+    #[inline]
     fn magic(&self) -> u64 {
         mix(self.nonce ^ u64::from_le_bytes(*b"scratch\0"))
     }
 
+    /// What the sectors of a block begin with, but for the first.
+    #[inline]
+    fn tag(&self, offset: u64, sequence: u64) -> u64 {
+        mix(self.magic() ^ offset.wrapping_mul(GOLDEN) ^ sequence)
+    }
+
+    /// The sequence number of a tag, if it is one of this offset; else anything.
+    fn sequence_of(&self, tag: u64, offset: u64) -> u64 {
+        unmix(tag) ^ self.magic() ^ offset.wrapping_mul(GOLDEN)
+    }
+
     /// Writes a whole block.
     pub fn fill(&self, block: &mut [u8], version: Version) {
-        for (index, chunk) in block.chunks_exact_mut(WORD).enumerate() {
-            chunk.copy_from_slice(&word(version.key, index).to_le_bytes());
-        }
+        self.fill_body(block, version.key);
         self.stamp(block, version);
+        if self.sealed {
+            put_tags(block, self.tag(version.offset, version.sequence));
+            let sum = u64::from(seal::checksum(block));
+            put(block, HEADER_WORDS, sum);
+        }
+    }
+
+    /// Writes everything but header and tags, whose words become zero in a sealed block.
+    pub fn fill_body(&self, block: &mut [u8], key: u64) {
+        for (index, chunk) in block.chunks_exact_mut(WORD).enumerate() {
+            let tag = self.sealed && index.is_multiple_of(SECTOR_WORDS);
+            let word = if tag { 0 } else { word(key, index) };
+            chunk.copy_from_slice(&word.to_le_bytes());
+        }
     }
 
     /// Writes the header alone, into a block already filled under the version's key.
     #[inline]
     pub fn stamp(&self, block: &mut [u8], version: Version) {
-        let header = [self.magic(), version.offset, version.sequence, version.key];
-        for (chunk, value) in block.chunks_exact_mut(WORD).zip(header) {
+        block[..seal::COVERED].copy_from_slice(&self.header(version));
+    }
+
+    /// Writes header, tags and checksum, into a block already filled under the version's key,
+    /// whose constant part contributes `constant` to the checksum.
+    #[inline]
+    pub fn stamp_sealed(&self, block: &mut [u8], version: Version, seal: &Seal, constant: u32) {
+        let header = self.header(version);
+        let tag = self.tag(version.offset, version.sequence);
+        block[..seal::COVERED].copy_from_slice(&header);
+        put(block, HEADER_WORDS, seal.of(&header, tag, constant).into());
+        put_tags(block, tag);
+    }
+
+    #[inline]
+    fn header(&self, version: Version) -> [u8; seal::COVERED] {
+        let words = [self.magic(), version.offset, version.sequence, version.key];
+        let mut header = [0; seal::COVERED];
+        for (chunk, value) in header.chunks_exact_mut(WORD).zip(words) {
             chunk.copy_from_slice(&value.to_le_bytes());
         }
+        header
     }
 
     /// Reads the header of what stands at `offset`.
@@ -146,10 +207,10 @@ impl Content {
     pub fn version(&self, block: &[u8], offset: u64) -> Result<Version, Fault> {
         let [magic, belongs, sequence, key] = std::array::from_fn(|index| read(block, index));
         if magic != self.magic() {
-            return Err(Fault::Foreign);
+            return Err(not_ours(block));
         }
         if belongs != offset {
-            return Err(Fault::Misplaced { belongs });
+            return Err(Fault::Misdirected { belongs });
         }
         Ok(Version {
             offset,
@@ -172,35 +233,33 @@ impl Content {
     ) -> Result<Version, Fault> {
         let version = self.version(block, offset)?;
         let body = block.len() / WORD - HEADER_WORDS;
-        for step in 0..count.min(body) {
-            let index = HEADER_WORDS + (turn.wrapping_mul(count).wrapping_add(step)) % body;
-            self.check_word(block, version, index)?;
-        }
-        Ok(version)
+        let first = turn.wrapping_mul(count);
+        let places =
+            (0..count.min(body)).map(|step| HEADER_WORDS + first.wrapping_add(step) % body);
+        check_words(block, version, places)
     }
 
-    /// Checks every word of a block.
+    /// Checks every word of a block, or the checksum that covers it.
     ///
     /// # Errors
     /// What is wrong with the block.
     pub fn check(&self, block: &[u8], offset: u64) -> Result<Version, Fault> {
-        let version = self.version(block, offset)?;
-        for index in HEADER_WORDS..block.len() / WORD {
-            self.check_word(block, version, index)?;
+        if self.sealed {
+            return self.check_sealed(block, offset);
         }
-        Ok(version)
+        let version = self.version(block, offset)?;
+        check_words(block, version, HEADER_WORDS..block.len() / WORD)
     }
 
-    fn check_word(&self, block: &[u8], version: Version, index: usize) -> Result<(), Fault> {
-        let (found, expected) = (read(block, index), word(version.key, index));
-        if found == expected {
-            return Ok(());
+    /// Checks a sealed block by its checksum, and says what happened to one that does not fit.
+    #[inline]
+    fn check_sealed(&self, block: &[u8], offset: u64) -> Result<Version, Fault> {
+        match self.version(block, offset) {
+            Ok(version) if u64::from(seal::checksum(block)) == read(block, HEADER_WORDS) => {
+                Ok(version)
+            }
+            _ => Err(diagnose::diagnose(self, block, offset)),
         }
-        Err(Fault::Damaged {
-            at: index * WORD,
-            found,
-            expected,
-        })
     }
 
     /// Checks that a block is exactly as the layout left it.
@@ -211,11 +270,33 @@ impl Content {
         if version == self.laid_out(version.offset) {
             return Ok(());
         }
-        Err(Fault::Version {
+        Err(Fault::Unexpected {
             found: version.sequence,
-            expected: "the layout".to_owned(),
+            expected: 0,
         })
     }
+}
+
+#[cold]
+fn not_ours(block: &[u8]) -> Fault {
+    if block.iter().all(|&byte| byte == 0) {
+        return Fault::Zeros;
+    }
+    Fault::Foreign
+}
+
+fn check_words(
+    block: &[u8],
+    version: Version,
+    places: impl Iterator<Item = usize>,
+) -> Result<Version, Fault> {
+    for index in places {
+        let (found, expected) = (read(block, index), word(version.key, index));
+        if let Some(fault) = diagnose::difference([(index, found, expected)].into_iter()) {
+            return Err(fault);
+        }
+    }
+    Ok(version)
 }
 
 #[inline]
@@ -224,68 +305,17 @@ fn read(block: &[u8], index: usize) -> u64 {
     u64::from_le_bytes(bytes.try_into().expect("a word is eight bytes"))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+#[inline]
+fn put(block: &mut [u8], index: usize, value: u64) {
+    block[index * WORD..(index + 1) * WORD].copy_from_slice(&value.to_le_bytes());
+}
 
-    const OFFSET: u64 = 3 * 512;
-
-    fn block(content: &Content) -> Vec<u8> {
-        let mut block = vec![0; 512];
-        content.fill(&mut block, content.laid_out(OFFSET));
-        block
-    }
-
-    #[test]
-    fn a_flipped_bit_anywhere_is_found() {
-        let content = Content::new(7);
-        let sound = block(&content);
-        let version = content.check(&sound, OFFSET).expect("as laid out");
-        assert_eq!(content.check_laid_out(version), Ok(()));
-        for bit in 0..512 * 8 {
-            let mut damaged = sound.clone();
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            let found = content
-                .check(&damaged, OFFSET)
-                .and_then(|version| content.check_laid_out(version));
-            assert!(found.is_err(), "bit {bit}");
-        }
-    }
-
-    #[test]
-    fn rotating_samples_see_the_whole_block() {
-        let content = Content::new(7);
-        for byte in 32..512 {
-            let mut damaged = block(&content);
-            damaged[byte] ^= 0x10;
-            let caught = (0..8)
-                .filter(|&turn| content.check_sample(&damaged, OFFSET, turn, 8).is_err())
-                .count();
-            assert!(caught >= 1, "byte {byte}");
-        }
-    }
-
-    #[test]
-    fn blocks_of_elsewhere_or_of_another_run_are_told_apart() {
-        let content = Content::new(7);
-        let block = block(&content);
-        let misplaced = content.check(&block, OFFSET + 512);
-        assert_eq!(misplaced, Err(Fault::Misplaced { belongs: OFFSET }));
-        assert_eq!(Content::new(8).check(&block, OFFSET), Err(Fault::Foreign));
-        assert_eq!(content.check(&[0; 512], 0), Err(Fault::Foreign));
-    }
-
-    #[test]
-    fn a_written_block_names_its_write() {
-        let content = Content::new(7);
-        let version = Version {
-            offset: OFFSET,
-            sequence: 9,
-            key: content.writer_key(1, 4),
-        };
-        let mut block = vec![0; 1024];
-        content.fill(&mut block, version);
-        assert_eq!(content.check(&block, OFFSET), Ok(version));
-        assert!(content.check_laid_out(version).is_err());
+#[inline]
+fn put_tags(block: &mut [u8], tag: u64) {
+    for sector in block.chunks_mut(SECTOR_BYTES).skip(1) {
+        sector[..WORD].copy_from_slice(&tag.to_le_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests;

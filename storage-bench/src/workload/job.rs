@@ -1,25 +1,26 @@
-//! The timed loop of one job: fill every free slot, hand the batch to the engine, stamp once,
-//! record and check what came back.
+//! One job of a case: what shapes it, and what it leaves behind for the report. Its timed loop is
+//! in [`running`].
 
-use super::content::{Content, Fault};
-use super::pattern::Pattern;
-use super::readback::{Record, Written};
-use crate::engine::{Completion, Direction, Engine, Op};
-use crate::spec::Rw;
-use crate::sys::Buffers;
-use anyhow::Context;
+mod checks;
+mod pace;
+mod running;
+mod tally;
+
+use super::content::Content;
+use super::errors::{Brake, Errors};
+use super::journal::Journal;
+use super::readback::Written;
+use crate::engine::{Engine, Helpers, Wait, Workers};
+use crate::placement::Placed;
+use crate::spec::Spec;
+pub use pace::Kept;
 use reports::measure::{Recorder, Ticks, Verified, Workload};
-use reports::model::Work;
+use reports::model::{Flag, Work};
+use running::Running;
 use serde_json::Value;
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// One read in this many is checked inside the loop; a power of two.
-const CHECK_EVERY: u64 = 64;
-/// Words checked then, besides the header.
-const WORDS_CHECKED: usize = 8;
 
 /// What a job finds in the blocks that it reads.
 #[derive(Debug, Clone, Copy)]
@@ -43,22 +44,30 @@ pub struct Setup {
     pub target: String,
     /// What is to be read there.
     pub expected: Expected,
-    /// Reads, writes, and their order.
-    pub rw: Rw,
-    /// Share of reads in a mix.
-    pub read_percent: u32,
-    /// Bytes per operation.
-    pub block_bytes: usize,
-    /// Operations in flight.
-    pub iodepth: usize,
-    /// Operations submitted with one call.
-    pub iodepth_batch: usize,
-    /// The blocks that are its own.
-    pub blocks: Range<u64>,
+    /// Everything that shapes the run.
+    pub spec: Arc<Spec>,
+    /// The units of the target that are its own.
+    pub units: Range<u64>,
     /// Where its random numbers begin.
     pub seed: u64,
-    /// How many blocks of a job are remembered to be read back.
+    /// How many units of a job are remembered to be read back.
     pub remembered: usize,
+    /// Where its writes are written down.
+    pub journal: Option<Arc<Journal>>,
+}
+
+impl Setup {
+    /// Bytes of a unit; bounded by 1 GiB when the options were checked.
+    #[must_use]
+    pub fn unit_bytes(&self) -> usize {
+        self.spec.pattern.unit() as usize
+    }
+
+    /// Bytes of the largest operation; bounded likewise.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> usize {
+        self.spec.pattern.largest() as usize
+    }
 }
 
 /// What jobs leave behind for the report.
@@ -66,12 +75,39 @@ pub struct Setup {
 pub struct Evidence {
     /// The engine as the kernel granted it, per job.
     pub engines: Vec<Value>,
-    /// Reads whose content was checked in the loop.
+    /// What was asked for and not granted, each once.
+    pub flags: Vec<Flag>,
+    /// What threads of the kernel did in the window, where an engine has such.
+    pub helpers: Option<Helpers>,
+    /// Reads whose content was checked by sample.
     pub sampled_reads: u64,
-    /// Reads whose content was checked word for word after it.
+    /// Reads whose content was checked in full.
     pub full_reads: u64,
+    /// Those of them that were not whole, because a write was under way.
+    pub overlapped_reads: u64,
     /// What the jobs remember of their writes.
     pub written: Vec<Written>,
+    /// What failed.
+    pub errors: Errors,
+    /// What ends every job's window once too much has failed.
+    pub brake: Arc<Brake>,
+    /// How the schedule of an open loop was kept, over all jobs.
+    pub kept: Kept,
+}
+
+impl Evidence {
+    fn add_engine<E: Engine>(&mut self, engine: &E, placed: &Placed) {
+        let mut facts = engine.facts();
+        for (name, value) in &placed.facts {
+            facts[name] = value.clone();
+        }
+        self.engines.push(facts);
+        for flag in engine.flags().iter().chain(&placed.flags) {
+            if !self.flags.contains(flag) {
+                self.flags.push(flag.clone());
+            }
+        }
+    }
 }
 
 /// One thread's share of a case, over the engine `E`.
@@ -79,16 +115,23 @@ pub struct Job<E> {
     setup: Setup,
     evidence: Arc<Mutex<Evidence>>,
     running: Option<Running<E>>,
+    /// The kernel's threads are the whole process's: the first job looks at them for all.
+    workers: Option<Workers>,
+    /// What they had done at the window's two ends.
+    helped: Vec<Helpers>,
 }
 
 impl<E: Engine> Job<E> {
     /// A job; nothing is opened before `prepare`.
     #[must_use]
     pub fn new(setup: Setup, evidence: Arc<Mutex<Evidence>>) -> Self {
+        let looks = E::HELPED && setup.index == 0;
         Self {
             setup,
             evidence,
             running: None,
+            workers: looks.then(Workers::default),
+            helped: Vec::new(),
         }
     }
 
@@ -99,34 +142,35 @@ impl<E: Engine> Job<E> {
 
 impl<E: Engine> Workload for Job<E> {
     fn prepare(&mut self) -> anyhow::Result<()> {
-        self.running = Some(Running::new(self.setup.clone())?);
+        let evidence = self.evidence.lock().unwrap_or_else(PoisonError::into_inner);
+        let brake = Arc::clone(&evidence.brake);
+        drop(evidence);
+        self.running = Some(Running::new(self.setup.clone(), brake)?);
         Ok(())
     }
 
-    #[inline]
     fn step(&mut self, rec: &mut Recorder) -> anyhow::Result<Work> {
         let running = self.running();
-        while running.queue_batch(rec.stamp()) {
-            running.submit()?;
+        match running.plain {
+            Some(_) => running.step::<true>(rec),
+            None => running.step::<false>(rec),
         }
-        running.exchange()?;
-        rec.stamp();
-        running.complete(|slot, mixed| {
-            let ns = rec.clock().ns(rec.last().saturating_sub(slot.start));
-            rec.record_ns(ns);
-            if mixed {
-                rec.record_extra(slot.direction as usize, ns);
-            }
-        })
+    }
+
+    fn window_opens(&mut self, now: Ticks) {
+        self.running().pace.opens(now);
     }
 
     fn drain(&mut self) -> anyhow::Result<Work> {
         let running = self.running();
+        let kept = running.pace.close();
         let mut work = Work::default();
         while running.free.len() < running.slots.len() {
-            running.exchange()?;
-            work += running.complete(|_, _| {})?;
+            running.exchange(Wait::One)?;
+            work += running.complete::<false>(|_, _| {})?;
         }
+        let mut evidence = self.evidence.lock().unwrap_or_else(PoisonError::into_inner);
+        evidence.kept += kept;
         Ok(work)
     }
 
@@ -138,296 +182,48 @@ impl<E: Engine> Workload for Job<E> {
             running.completed,
             total.ops
         );
-        let full_reads = running.check_last_reads()?;
+        running.check_last_reads()?;
+        running.checks.end_journal(&running.setup.file)?;
         let mut evidence = self.evidence.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = self.running.take().expect("the harness prepares first");
-        evidence.engines.push(running.engine.facts());
-        evidence.sampled_reads += running.sampled;
-        evidence.full_reads += full_reads;
+        let mut running = self.running.take().expect("the harness prepares first");
+        evidence.add_engine(&running.engine, &running.placed);
+        if let [before, after] = self.helped[..] {
+            evidence.helpers = Some(after - before);
+        }
+        let checked = running.checks.checked();
+        evidence.sampled_reads += checked.sampled;
+        evidence.full_reads += checked.full;
+        evidence.overlapped_reads += checked.overlapped;
+        let failed = running.errors.count();
+        evidence.errors.absorb(std::mem::take(&mut running.errors));
         evidence.written.extend(running.into_written());
+        if total.ops == 0 && failed > 0 {
+            return Ok(Verified {
+                checks: failed,
+                what: "I/Os failed".to_owned(),
+            });
+        }
         Ok(Verified {
             checks: total.ops,
             what: "I/Os had their full length".to_owned(),
         })
     }
 
+    fn kernel_cpu_s(&mut self) -> f64 {
+        let Some(workers) = &mut self.workers else {
+            return 0.0;
+        };
+        let helpers = workers.look();
+        self.helped.push(helpers);
+        helpers.cpu_s
+    }
+
     fn extra_histograms(&self) -> &'static [&'static str] {
-        // In the order of `Direction`.
-        if self.setup.rw.mixed() {
-            &["read_lat_ns", "write_lat_ns"]
-        } else {
-            &[]
-        }
+        tally::extras(&self.setup.spec)
     }
 }
 
-/// One place in the queue, and the operation that is or was in it.
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    start: Ticks,
-    direction: Direction,
-    block: u64,
-    sequence: u64,
-    used: bool,
-}
-
-struct Running<E> {
-    setup: Setup,
-    engine: E,
-    pattern: Pattern,
-    slots: Vec<Slot>,
-    free: Vec<usize>,
-    done: Vec<Completion>,
-    written: Option<Record>,
-    completed: u64,
-    sampled: u64,
-    sequence: u64,
-}
-
-impl<E: Engine> Running<E> {
-    fn new(setup: Setup) -> anyhow::Result<Self> {
-        let depth = setup.iodepth;
-        // Reads must not overwrite what is to be written: in a mix each slot has two buffers.
-        let count = if setup.rw.mixed() { 2 * depth } else { depth };
-        let buffers = Buffers::new(count, setup.block_bytes)?;
-        let mut engine = E::open(Arc::clone(&setup.file), buffers)?;
-        if let (Expected::Known(content), true) = (setup.expected, setup.rw.writes()) {
-            for buffer in count - depth..count {
-                let mut version = content.laid_out(0);
-                version.key = content.writer_key(setup.index, buffer);
-                content.fill(engine.buffer_mut(buffer), version);
-            }
-        }
-        let idle = Slot {
-            start: 0,
-            direction: Direction::Read,
-            block: 0,
-            sequence: 0,
-            used: false,
-        };
-        let blocks = setup.blocks.clone();
-        Ok(Self {
-            pattern: Pattern::new(setup.rw, setup.read_percent, blocks.clone(), setup.seed),
-            slots: vec![idle; depth],
-            free: (0..depth).rev().collect(),
-            done: Vec::with_capacity(count),
-            written: setup
-                .rw
-                .writes()
-                .then(|| Record::new(blocks, setup.remembered)),
-            completed: 0,
-            sampled: 0,
-            // The layout has zero; the high bits keep the jobs' versions apart.
-            sequence: (setup.index as u64 + 1) << 48,
-            engine,
-            setup,
-        })
-    }
-
-    /// Queues operations in free slots, all of them begun at `start`, up to the size of a batch.
-    /// Returns whether there is more to queue.
-    #[inline]
-    fn queue_batch(&mut self, start: Ticks) -> bool {
-        let mut queued = 0;
-        while let Some(&index) = self.free.last() {
-            if queued == self.setup.iodepth_batch {
-                return true;
-            }
-            let Some((direction, block)) = self.pattern.draw() else {
-                return false;
-            };
-            queued += 1;
-            self.free.pop();
-            let offset = block * self.setup.block_bytes as u64;
-            let mut buffer = index;
-            if direction == Direction::Write {
-                buffer = self.write_buffer(index);
-                self.prepare_write(buffer, block, offset);
-            }
-            self.slots[index] = Slot {
-                start,
-                direction,
-                block,
-                sequence: self.sequence,
-                used: true,
-            };
-            self.engine.queue(Op {
-                direction,
-                offset,
-                buffer,
-            });
-        }
-        false
-    }
-
-    #[inline]
-    fn write_buffer(&self, slot: usize) -> usize {
-        if self.setup.rw.mixed() {
-            self.slots.len() + slot
-        } else {
-            slot
-        }
-    }
-
-    #[inline]
-    fn prepare_write(&mut self, buffer: usize, block: u64, offset: u64) {
-        self.sequence += 1;
-        if let Some(written) = &mut self.written {
-            written.note(block, self.sequence);
-        }
-        if let Expected::Known(content) = self.setup.expected {
-            let mut version = content.laid_out(offset);
-            version.sequence = self.sequence;
-            version.key = content.writer_key(self.setup.index, buffer);
-            content.stamp(self.engine.buffer_mut(buffer), version);
-        }
-    }
-
-    #[inline]
-    fn submit(&mut self) -> anyhow::Result<()> {
-        let submitted = self.engine.submit();
-        submitted.with_context(|| format!("cannot submit I/O to {}", self.setup.target))
-    }
-
-    #[inline]
-    fn exchange(&mut self) -> anyhow::Result<()> {
-        self.engine
-            .exchange(&mut self.done)
-            .with_context(|| format!("cannot exchange I/O with {}", self.setup.target))
-    }
-
-    /// Takes back what has ended: tells `record`, checks, and frees the slots.
-    #[inline]
-    fn complete(&mut self, mut record: impl FnMut(&Slot, bool)) -> anyhow::Result<Work> {
-        let depth = self.slots.len();
-        let count = self.done.len();
-        for at in 0..count {
-            let Completion { buffer, result } = self.done[at];
-            let index = if buffer < depth {
-                buffer
-            } else {
-                buffer - depth
-            };
-            let slot = self.slots[index];
-            if usize::try_from(result) != Ok(self.setup.block_bytes) {
-                return Err(self.failure(&slot, result));
-            }
-            record(&slot, self.setup.rw.mixed());
-            match slot.direction {
-                Direction::Write => self.pattern.written(slot.block),
-                Direction::Read => self.check_now_and_then(&slot, buffer)?,
-            }
-            self.completed += 1;
-            self.free.push(index);
-        }
-        self.done.clear();
-        Ok(Work {
-            ops: count as u64,
-            bytes: (count * self.setup.block_bytes) as u64,
-        })
-    }
-
-    #[inline]
-    fn check_now_and_then(&mut self, slot: &Slot, buffer: usize) -> anyhow::Result<()> {
-        let due = self.completed.is_multiple_of(CHECK_EVERY);
-        match self.setup.expected {
-            Expected::Known(content) if due => {
-                self.sampled += 1;
-                self.check_sample(content, slot, buffer)
-            }
-            Expected::Echo => self.check_echo(slot, buffer),
-            Expected::Known(_) | Expected::Unknown => Ok(()),
-        }
-    }
-
-    fn check_sample(&self, content: Content, slot: &Slot, buffer: usize) -> anyhow::Result<()> {
-        let offset = slot.block * self.setup.block_bytes as u64;
-        let block = self.engine.buffer(buffer);
-        let checked = if self.setup.rw.writes() {
-            // A write to the block may be under way: only its first words are sure to be whole.
-            content.version(block, offset).map(drop)
-        } else {
-            let turn = self.sampled as usize;
-            content
-                .check_sample(block, offset, turn, WORDS_CHECKED)
-                .and_then(|version| content.check_laid_out(version))
-        };
-        checked.map_err(|fault| self.corruption(offset, &fault))
-    }
-
-    #[inline]
-    fn check_echo(&self, slot: &Slot, buffer: usize) -> anyhow::Result<()> {
-        let offset = slot.block * self.setup.block_bytes as u64;
-        let echo = self.engine.buffer(buffer).first_chunk().copied();
-        anyhow::ensure!(
-            echo.map(u64::from_le_bytes) == Some(offset),
-            "the null engine did not execute the read of offset {offset}"
-        );
-        Ok(())
-    }
-
-    /// After a run that only read: every buffer still holds its slot's last block; all of each is
-    /// checked.
-    fn check_last_reads(&self) -> anyhow::Result<u64> {
-        let Expected::Known(content) = self.setup.expected else {
-            return Ok(0);
-        };
-        if self.setup.rw.writes() {
-            return Ok(0);
-        }
-        let mut checked = 0;
-        for (buffer, slot) in self.slots.iter().enumerate().filter(|(_, slot)| slot.used) {
-            let offset = slot.block * self.setup.block_bytes as u64;
-            content
-                .check(self.engine.buffer(buffer), offset)
-                .and_then(|version| content.check_laid_out(version))
-                .map_err(|fault| self.corruption(offset, &fault))?;
-            checked += 1;
-        }
-        Ok(checked)
-    }
-
-    fn into_written(self) -> Option<Written> {
-        let last = self
-            .slots
-            .iter()
-            .filter(|slot| slot.used && slot.direction == Direction::Write)
-            .map(|slot| (slot.block, slot.sequence))
-            .collect();
-        self.written.map(|record| Written { record, last })
-    }
-
-    #[cold]
-    fn corruption(&self, offset: u64, fault: &Fault) -> anyhow::Error {
-        anyhow::anyhow!(
-            "{} returned wrong data at offset {offset}: {fault}",
-            self.setup.target
-        )
-    }
-
-    #[cold]
-    fn failure(&self, slot: &Slot, result: i32) -> anyhow::Error {
-        let bytes = self.setup.block_bytes;
-        let offset = slot.block * bytes as u64;
-        let tried = format!(
-            "{} of {bytes} bytes at offset {offset} of {}",
-            slot.direction.verb(),
-            self.setup.target
-        );
-        if result >= 0 {
-            return anyhow::anyhow!("{tried}: it ended after {result} bytes");
-        }
-        let hint = match -result {
-            libc::EINVAL => {
-                ": direct I/O takes only multiples of the device's logical block size; try a \
-                 larger --bs, or --direct false"
-            }
-            libc::EOPNOTSUPP => ": the file system cannot do this; try --direct false",
-            _ => "",
-        };
-        anyhow::anyhow!("{tried}: {}{hint}", io::Error::from_raw_os_error(-result))
-    }
-}
-
+#[cfg(test)]
+mod open_loop_tests;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! What the tests of the program share: running it, and looking at what it left behind.
 #![allow(dead_code, missing_docs)]
 
-use reports::model::{self, Measurement, Outcome, Report};
+use reports::model::{self, Flag, Measurement, Outcome, Report};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -34,6 +34,12 @@ pub fn measured(report: &Report) -> &Measurement {
         Outcome::Measured(measurement) => measurement,
         other => panic!("it should have been measured: {other:?}"),
     }
+}
+
+/// The flag of this code.
+pub fn flag<'a>(measurement: &'a Measurement, code: &str) -> Option<&'a Flag> {
+    let flags = &measurement.validity.flags;
+    flags.iter().find(|flag| flag.code == code)
 }
 
 pub fn failure(report: &Report) -> &str {

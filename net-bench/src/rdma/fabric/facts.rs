@@ -106,12 +106,27 @@ fn used(endpoints: &Endpoints, plan: &Plan, inject_bytes: usize) -> BTreeMap<Str
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect();
+    if let Some(efa) = efa(info) {
+        used.insert("efa".to_owned(), efa);
+    }
     if let Ok(library) = Library::load() {
         used.insert("libfabric".to_owned(), json!(library.version.to_string()));
         let interface = library.interface.to_string();
         used.insert("libfabric_interface".to_owned(), json!(interface));
     }
     used
+}
+
+/// What an EFA below the provider can: the offer does not tell what libfabric does in its place.
+fn efa(info: &Info) -> Option<Value> {
+    if core(&info.provider()) != "efa" {
+        return None;
+    }
+    let name = info.nic()?.name;
+    match verbs::Context::open(&name) {
+        Ok(context) => crate::rdma::verbs::efa(&context),
+        Err(error) => Some(json!({ "unavailable": error.to_string() })),
+    }
 }
 
 /// Every variable whose name begins with `FI_`.

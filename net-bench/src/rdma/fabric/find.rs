@@ -149,6 +149,8 @@ struct Asked {
     wish: Wish,
     /// As the user spelled it.
     spelled: Option<String>,
+    /// The option by which a domain is asked for.
+    domain_option: &'static str,
     operation: Operation,
     types: &'static [u32],
     query: Query,
@@ -157,9 +159,9 @@ struct Asked {
 
 impl Asked {
     fn new(test: &RdmaTest, fabric: &Fabric, end: End, address: IpAddr) -> Self {
-        let domain = match end {
-            End::Client => &fabric.domain,
-            End::Server => &fabric.server_domain,
+        let (domain, domain_option) = match end {
+            End::Client => (&fabric.domain, "--domain"),
+            End::Server => (&fabric.server_domain, "--server-domain"),
         };
         let wish = Wish::new(fabric.provider.as_deref(), domain.as_deref());
         let node = by_address(wish.provider.as_deref(), address).then(|| address.to_string());
@@ -180,6 +182,7 @@ impl Asked {
         Self {
             wish,
             spelled: fabric.provider.clone(),
+            domain_option,
             operation: test.operation,
             types: types(fabric.endpoint),
             query,
@@ -248,6 +251,11 @@ impl Asked {
         } else {
             here.join(", ")
         };
+        if let Some(domain) = &self.query.domain
+            && let Some(error) = self.no_domain(domain, &all)
+        {
+            return error;
+        }
         let Some(spelled) = &self.spelled else {
             return self.lacks("none of libfabric's providers here", &here);
         };
@@ -264,6 +272,30 @@ impl Asked {
         } else {
             anyhow::anyhow!(text)
         }
+    }
+
+    /// That a domain was asked for which the provider does not have, with those that it has; `None` if
+    /// it has it, or if there is no such provider.
+    fn no_domain(&self, wanted: &str, all: &[Info]) -> Option<anyhow::Error> {
+        let asked = self.wish.provider.as_deref();
+        let own = all.iter().filter(|info| {
+            let provider = info.provider();
+            asked.is_none_or(|asked| provider == asked || core(&provider) == asked)
+        });
+        let there: BTreeSet<String> = own.map(Info::domain_name).collect();
+        if there.is_empty() || there.contains(wanted) {
+            return None;
+        }
+        let who = match &self.spelled {
+            Some(spelled) => format!("provider {spelled}"),
+            None => "libfabric".to_owned(),
+        };
+        let there: Vec<String> = there.into_iter().collect();
+        Some(anyhow::anyhow!(
+            "{}: {who} has no domain {wanted:?} here, but {}",
+            self.domain_option,
+            there.join(", ")
+        ))
     }
 
     fn lacks(&self, who: &str, here: &str) -> anyhow::Error {

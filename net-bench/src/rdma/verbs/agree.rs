@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv6Addr, SocketAddr};
 use verbs::gid::{Gid, REACHES};
-use verbs::{Lanes, Mtu};
+use verbs::{Lanes, Mtu, Peer, Route};
 
 /// What a side could do, told first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,6 +99,31 @@ impl Card {
             listener,
         }
     }
+
+    /// The way to the side whose card it is.
+    #[must_use]
+    pub fn route(&self, site: &Site, agreed: &Agreed) -> Route {
+        Route {
+            port: site.port,
+            gid: match (&agreed.gid, self.gid) {
+                (Some(ours), Some(theirs)) => Some((ours.index, theirs)),
+                _ => None,
+            },
+            lid: self.lid,
+            mtu: agreed.mtu,
+            reads_answered: agreed.reads_answered,
+        }
+    }
+
+    /// Its queue pairs, in the order of the lanes.
+    #[must_use]
+    pub fn peers(&self) -> Vec<Peer> {
+        let peer = |number: &u32| Peer {
+            number: *number,
+            first_packet: self.first_packet,
+        };
+        self.numbers.iter().map(peer).collect()
+    }
 }
 
 /// Told last: the receives are posted.
@@ -167,10 +192,6 @@ impl Agreed {
             "datagrams (UD) of {} bytes do not fit into a packet of {mtu_bytes}: take shorter ones, \
              or RC or UC",
             test.length_bytes
-        );
-        anyhow::ensure!(
-            wanted.service == Service::Rc || !wanted.rdma_cm,
-            "--rdma-cm: the connection manager connects RC only; without it numbers are exchanged"
         );
         Ok(Self {
             depth: ours.depth.min(theirs.depth).max(1),

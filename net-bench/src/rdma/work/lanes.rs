@@ -2,7 +2,7 @@
 //! notice when the other side is gone, and end together with it.
 
 use crate::rdma::ending::Ending;
-use crate::rdma::port::{Completed, Completion, Delivery, NO_RECEIVE, Port, Posted};
+use crate::rdma::port::{Completed, Completion, Delivery, NO_RECEIVE, Path, Port, Posted};
 use crate::rdma::side::Found;
 use crate::rdma::test::{Measure, Mode, Operation, RdmaTest};
 use crate::workload::Shared;
@@ -20,6 +20,9 @@ pub const BATCH: usize = 64;
 
 /// After how many polls that brought nothing a loop looks around.
 const LOOK_AROUND: u32 = 1 << 8;
+
+/// How many times memory is watched before a loop looks around: some microseconds.
+const LOOKS: u32 = 1 << 12;
 
 /// How long a loop sleeps at most for an event before it looks around.
 const NAP: Duration = Duration::from_millis(20);
@@ -78,15 +81,18 @@ pub struct Lanes<P> {
     found: Arc<Mutex<Found>>,
     first_lane: usize,
     unsignalled: Vec<u32>,
+    /// Whether what a lane's next operation carries is in its buffer already.
+    filled: Vec<bool>,
     sequences: Vec<Sequence>,
     delivery: Delivery,
+    /// Payload bytes of a packet; all of them where a device has none.
+    packet_bytes: usize,
     marked: bool,
     spoil: u64,
     pattern: Option<Pattern>,
     batch: [Completion; BATCH],
     batch_size: usize,
     idle: u32,
-    looks: u32,
 }
 
 impl<P: Port> Lanes<P> {
@@ -117,12 +123,18 @@ impl<P: Port> Lanes<P> {
         // The one who owns what the client reads spoils it.
         let spoils = client != (test.operation == Operation::Read) && first_lane == 0;
         let spoil = test.spoil.filter(|_| spoils).unwrap_or(u64::MAX);
+        let packet_bytes = match port.facts().path {
+            Path::Rdma { mtu_bytes, .. } => mtu_bytes as usize,
+            _ => length,
+        };
         let mut own = Self {
             length,
+            packet_bytes,
             posted: vec![0; lanes],
             completed: vec![0; lanes],
             received: vec![0; lanes],
             unsignalled: vec![0; lanes],
+            filled: vec![false; lanes],
             checks: 0,
             settled: 0,
             returned: 0,
@@ -136,7 +148,6 @@ impl<P: Port> Lanes<P> {
             batch: [Completion::NONE; BATCH],
             batch_size: (test.poll_batch as usize).clamp(1, BATCH),
             idle: 0,
-            looks: 0,
             port,
             test,
             shared,
@@ -211,15 +222,17 @@ impl<P: Port> Lanes<P> {
     ///
     /// # Errors
     /// The port's.
-    #[inline]
+    #[inline(always)]
     pub fn post(&mut self, lane: usize, count: u32, last: bool) -> anyhow::Result<u32> {
-        for ahead in 0..count {
+        let done = u32::from(self.filled[lane]);
+        for ahead in done..count {
             self.fill(lane, ahead);
         }
         let due = self.unsignalled[lane] + count >= self.test.moderation;
         match self.port.post(lane as u32, count, due || last)? {
             Posted::Taken(taken) => {
                 self.posted[lane] += u64::from(taken);
+                self.filled[lane] = false;
                 // The signal is the last one's, which is not among them where not all were taken.
                 self.unsignalled[lane] = if (due || last) && taken == count {
                     0
@@ -229,6 +242,15 @@ impl<P: Port> Lanes<P> {
                 Ok(taken)
             }
             Posted::Full => Ok(0),
+        }
+    }
+
+    /// Fills the buffer of a lane's next operation ahead of its post, if it is not in flight.
+    #[inline]
+    pub fn fill_ahead(&mut self, lane: usize) {
+        if !self.filled[lane] && self.in_flight(lane) < u64::from(self.port.depth()) {
+            self.fill(lane, 0);
+            self.filled[lane] = true;
         }
     }
 
@@ -286,11 +308,10 @@ impl<P: Port> Lanes<P> {
         self.batch[index]
     }
 
-    /// Whether a loop that watches memory rather than completions is to look around now.
+    /// How many times a loop watches memory before it polls: verbs need no poll for what is written.
     #[inline]
-    pub fn look_due(&mut self) -> bool {
-        self.looks = self.looks.wrapping_add(1);
-        self.looks.is_multiple_of(LOOK_AROUND)
+    pub fn looks(&self) -> u32 {
+        if P::POLL_TO_PROGRESS { 1 } else { LOOKS }
     }
 
     /// What may be taken for granted of messages.
@@ -324,17 +345,50 @@ impl<P: Port> Lanes<P> {
     /// It is not what the other side sent.
     #[inline]
     pub fn receive(&mut self, lane: usize, completed: Completed) -> anyhow::Result<bool> {
+        let expected = self.received[lane];
+        if self.delivery == Delivery::InOrder {
+            self.check(lane, expected, completed)?;
+            self.received[lane] += 1;
+            return Ok(true);
+        }
+        let number = self.number(expected, completed)?;
+        let first = self.sequences[lane].note(number, &mut self.tally);
+        self.compare(lane, number, completed)?;
+        self.received[lane] += u64::from(first);
+        Ok(first)
+    }
+
+    /// Counts what arrived as the operation that is due, and says which that is; to be checked with
+    /// [`Lanes::check`]. For lanes that keep the order.
+    #[inline]
+    pub fn count_arrival(&mut self, lane: usize) -> u64 {
+        let due = self.received[lane];
+        self.received[lane] = due + 1;
+        due
+    }
+
+    /// Checks that a message, or what a write left, is operation `due` of the other side.
+    ///
+    /// # Errors
+    /// It is not.
+    #[inline]
+    pub fn check(&mut self, lane: usize, due: u64, completed: Completed) -> anyhow::Result<()> {
+        let number = self.number(due, completed)?;
+        if number != due {
+            return Err(out_of_order(lane, due, number));
+        }
+        self.compare(lane, number, completed)
+    }
+
+    /// The number of the other side's operation that arrived, the nearest to the expected one.
+    #[inline]
+    fn number(&mut self, expected: u64, completed: Completed) -> anyhow::Result<u64> {
         let Completed::Received { slot, length, data } = completed else {
             anyhow::bail!("a completion of a post where a receive was due");
         };
-        let expected = self.received[lane];
         if self.test.operation == Operation::WriteData {
             let data = data.context("a write with data came without its data")?;
-            let number = nearest(expected, data, 32);
-            // Who takes a receive waits until that is posted again. Others may be writing the next one
-            // into the same place: then what is left at the end is compared.
-            let whole = slot != NO_RECEIVE || self.test.measure == Measure::Latency;
-            return self.arrived(lane, number, None, whole);
+            return Ok(nearest(expected, data, 32));
         }
         anyhow::ensure!(
             length as usize == self.length,
@@ -344,54 +398,45 @@ impl<P: Port> Lanes<P> {
         let carried = self.length.min(8);
         let mut low = [0; 8];
         low[..carried].copy_from_slice(&self.port.incoming(slot)[..carried]);
-        let number = nearest(expected, u64::from_le_bytes(low), 8 * carried as u32);
-        self.arrived(lane, number, Some(slot), true)
+        let low = u64::from_le_bytes(low);
+        Ok(nearest(expected, low, 8 * carried as u32))
     }
 
-    /// Counts an operation of the other side, whose payload is in a receive or in the target.
+    /// Compares the whole payload of an operation that arrived, if that is wanted.
     #[inline]
-    fn arrived(
-        &mut self,
-        lane: usize,
-        number: u64,
-        slot: Option<u32>,
-        whole: bool,
-    ) -> anyhow::Result<bool> {
-        let expected = self.received[lane];
-        let first = if self.delivery == Delivery::InOrder {
-            if number != expected {
-                return Err(out_of_order(lane, expected, number));
-            }
-            true
-        } else {
-            self.sequences[lane].note(number, &mut self.tally)
-        };
-        if let Some(pattern) = self.pattern.as_ref().filter(|_| whole) {
-            let payload = match slot {
-                Some(slot) => self.port.incoming(slot),
-                None => &*self.port.target(lane as u32, number),
-            };
-            compare(&payload[..self.length], number, pattern, None)?;
-        }
+    fn compare(&mut self, lane: usize, number: u64, completed: Completed) -> anyhow::Result<()> {
         self.checks += 1;
-        self.received[lane] += u64::from(first);
-        Ok(first)
+        let (Some(pattern), Completed::Received { slot, .. }) = (&self.pattern, completed) else {
+            return Ok(());
+        };
+        let payload = if self.test.operation != Operation::WriteData {
+            self.port.incoming(slot)
+        } else if slot != NO_RECEIVE || self.test.measure == Measure::Latency {
+            // Who takes a receive waits until that is posted again.
+            &*self.port.target(lane as u32, number)
+        } else {
+            // Others may be writing the next one into the same place: what is left at the end is
+            // compared.
+            return Ok(());
+        };
+        compare(&payload[..self.length], number, pattern, None)
     }
 
-    /// Whether the other side's next write on a lane has arrived, by its last byte.
+    /// Whether the other side's next write on a lane has arrived, by its last byte, looking so many
+    /// times.
     #[inline]
-    pub fn written(&self, lane: usize) -> bool {
+    pub fn written(&self, lane: usize, looks: u32) -> bool {
         let number = self.received[lane];
-        self.port.peek(lane as u32, number) == marker(number)
+        let mark = marker(number);
+        self.port.watch(lane as u32, number, mark, looks)
     }
 
-    /// Checks and counts a write whose last byte has arrived.
+    /// Checks the write of a number, whose last byte has arrived.
     ///
     /// # Errors
     /// It is not what the other side wrote.
     #[inline]
-    pub fn receive_written(&mut self, lane: usize) -> anyhow::Result<()> {
-        let number = self.received[lane];
+    pub fn check_written(&mut self, lane: usize, number: u64) -> anyhow::Result<()> {
         let target = &self.port.target(lane as u32, number)[..self.length];
         let mark = self.length - 1;
         check_number(number, mark.min(8), target)?;
@@ -399,7 +444,6 @@ impl<P: Port> Lanes<P> {
             compare(target, number, pattern, Some(marker(number)))?;
         }
         self.checks += 1;
-        self.received[lane] += 1;
         Ok(())
     }
 
@@ -580,33 +624,87 @@ impl<P: Port> Lanes<P> {
         }
         let theirs = self.ending.theirs().context("the other side never ended")?;
         let theirs = theirs[self.first_lane..][..self.count()].to_vec();
-        let depth = u64::from(self.port.depth());
         let mut checks = 0;
         for (lane, posted) in theirs.into_iter().enumerate() {
-            if operation.atomic() && posted > 0 {
-                let target = self.port.target(lane as u32, 0);
-                let (held, _) = target.split_first_chunk::<8>().context("8 bytes")?;
-                let held = u64::from_ne_bytes(*held);
-                anyhow::ensure!(
-                    held == posted,
-                    "corrupt data: after {posted} atomic operations on lane {lane} its memory \
-                     holds {held}"
-                );
-                checks += 1;
+            checks += if operation.atomic() {
+                self.check_counter(lane, posted)?
+            } else if posted == 0 {
+                self.check_untouched(lane)?
+            } else if self.delivery == Delivery::Lossy {
+                self.check_what_came(lane, posted)?
+            } else {
+                self.check_last_writes(lane, posted)?
+            };
+        }
+        Ok(checks)
+    }
+
+    /// Compares a lane's counter with how many atomic operations of the other side there were.
+    fn check_counter(&mut self, lane: usize, posted: u64) -> anyhow::Result<u64> {
+        let target = self.port.target(lane as u32, 0);
+        let (held, _) = target.split_first_chunk::<8>().context("8 bytes")?;
+        let held = u64::from_ne_bytes(*held);
+        anyhow::ensure!(
+            held == posted,
+            "corrupt data: after {posted} atomic operations on lane {lane} its memory holds {held}"
+        );
+        Ok(1)
+    }
+
+    /// Makes sure that nothing was written where the other side says that it wrote nothing.
+    fn check_untouched(&mut self, lane: usize) -> anyhow::Result<u64> {
+        let target = &self.port.target(lane as u32, 0)[..self.length];
+        anyhow::ensure!(
+            target.iter().all(|byte| *byte == 0),
+            "corrupt data: nobody wrote on lane {lane}, but its memory has changed"
+        );
+        Ok(1)
+    }
+
+    /// Compares each place of a lane's ring with the last write to it.
+    fn check_last_writes(&mut self, lane: usize, posted: u64) -> anyhow::Result<u64> {
+        let depth = u64::from(self.port.depth());
+        let last = posted.saturating_sub(depth)..posted;
+        let count = last.end - last.start;
+        for number in last {
+            let target = &self.port.target(lane as u32, number)[..self.length];
+            check_number(number, self.length.min(8), target)
+                .with_context(|| format!("what write {number} of lane {lane} left"))?;
+            if let Some(pattern) = &self.pattern {
+                compare(target, number, pattern, None)?;
             }
-            // Where some are lost, an older one or none is in the place of the last.
-            if !written || self.delivery == Delivery::Lossy {
+        }
+        Ok(count)
+    }
+
+    /// Compares each place of a lane's ring with the writes to it, of which any may be lost: what it
+    /// holds has to be what one of them carried, unless nothing has come. Only the first packet of a
+    /// write arrives whole or not at all. How many places held something.
+    fn check_what_came(&mut self, lane: usize, posted: u64) -> anyhow::Result<u64> {
+        let depth = u64::from(self.port.depth());
+        let carried = self.length.min(8);
+        let packet = self.length.min(self.packet_bytes);
+        let mut checks = 0;
+        for place in 0..depth.min(posted) {
+            let target = &self.port.target(lane as u32, place)[..self.length];
+            if target.iter().all(|byte| *byte == 0) {
                 continue;
             }
-            for number in posted.saturating_sub(depth)..posted {
-                let target = &self.port.target(lane as u32, number)[..self.length];
-                check_number(number, self.length.min(8), target)
-                    .with_context(|| format!("what write {number} of lane {lane} left"))?;
-                if let Some(pattern) = &self.pattern {
-                    compare(target, number, pattern, None)?;
-                }
-                checks += 1;
+            let holds = |number: &u64| target[..carried] == number.to_le_bytes()[..carried];
+            // The newest first, which it mostly is.
+            let rounds = (posted - 1 - place) / depth;
+            let mut writes = (0..=rounds).rev().map(|round| place + round * depth);
+            let number = writes.find(holds).with_context(|| {
+                format!(
+                    "corrupt data: place {place} of lane {lane} holds {:02x?}, which none of the \
+                     {posted} writes carried there",
+                    &target[..carried]
+                )
+            })?;
+            if let Some(pattern) = &self.pattern {
+                compare(&target[..packet], number, pattern, None)?;
             }
+            checks += 1;
         }
         Ok(checks)
     }

@@ -1,14 +1,25 @@
 //! One message, or one write, there and one back: the latency tests of perftest and fabtests.
 //!
 //! In mode compat every operation is signalled and its completion awaited, and a receive is posted
-//! again before the next message goes, as `ib_send_lat` has it. In mode fast few are signalled, and
-//! the receive is posted while the message is on its way.
+//! again before each message goes, as `ib_send_lat` has it: that of the message before, which has been
+//! checked. In mode fast few are signalled, and the receive is posted while the message is on its way.
+//!
+//! Between an arrival and the post that answers it nothing is done but what has to be: a stamp on the
+//! side that asks. What was noticed is checked, recorded and noted while the other side works, and
+//! what the next operation carries is written then, too.
 
 use super::lanes::Lanes;
-use crate::rdma::port::{Completed, Completion, Port};
+use crate::rdma::port::{Completed, Completion, Delivery, Port};
 use crate::rdma::test::Operation;
-use reports::measure::{Recorder, Verified, Workload};
+use reports::measure::{Clock, Recorder, Ticks, Verified, Workload};
 use reports::model::Work;
+use std::time::Duration;
+
+/// Most round trips of a step.
+const ROUNDS: u64 = 64;
+
+/// A step that has taken so long goes on no longer.
+const BRIEF: Duration = Duration::from_millis(1);
 
 /// One end of it.
 pub struct PingPong<P> {
@@ -16,18 +27,75 @@ pub struct PingPong<P> {
     /// Whether this end begins, and times.
     asks: bool,
     lane: usize,
+    held: Held,
+    brief: Ticks,
+}
+
+/// What arrived last, as far as it is not dealt with.
+#[derive(Default)]
+struct Held {
+    /// Whether what arrives is checked after the next post; else at once.
+    late: bool,
+    /// Whether its receive is posted again later, too.
+    keeps: bool,
+    unchecked: Option<Arrival>,
     /// The receive that is to be posted again.
     spent: Option<u32>,
+}
+
+/// An operation of the other side that was counted, and is to be checked.
+#[derive(Clone, Copy)]
+struct Arrival {
+    lane: usize,
+    number: u64,
+    /// What completed; of a write nothing does.
+    completed: Option<Completed>,
+}
+
+impl Held {
+    /// Holds an arrival until the next post, and checks the one before it if that was not done.
+    #[inline]
+    fn hold<P: Port>(&mut self, lanes: &mut Lanes<P>, arrival: Arrival) -> anyhow::Result<()> {
+        self.check(lanes)?;
+        self.unchecked = Some(arrival);
+        Ok(())
+    }
+
+    /// Checks what is to be checked.
+    #[inline]
+    fn check<P: Port>(&mut self, lanes: &mut Lanes<P>) -> anyhow::Result<()> {
+        let Some(arrival) = self.unchecked.take() else {
+            return Ok(());
+        };
+        lanes.note(arrival.lane);
+        match arrival.completed {
+            Some(completed) => lanes.check(arrival.lane, arrival.number, completed),
+            None => lanes.check_written(arrival.lane, arrival.number),
+        }
+    }
 }
 
 impl<P: Port> PingPong<P> {
     /// For connected lanes, which take turns.
     pub fn new(lanes: Lanes<P>, asks: bool) -> Self {
+        // What arrived last stays as it is until another one has taken its place: there have to be two.
+        let kept = match lanes.test.operation {
+            Operation::Send | Operation::Tagged => lanes.test.receives > 1,
+            Operation::WriteData => lanes.test.receives > 1 && lanes.port.depth() > 1,
+            _ => lanes.port.depth() > 1,
+        };
+        let late = lanes.delivery() == Delivery::InOrder && kept;
+        let keeps = late || !lanes.compat();
         Self {
             lanes,
             asks,
             lane: 0,
-            spent: None,
+            held: Held {
+                late,
+                keeps,
+                ..Held::default()
+            },
+            brief: Clock::get().ticks(BRIEF),
         }
     }
 
@@ -35,17 +103,34 @@ impl<P: Port> PingPong<P> {
         self.lanes.test.operation == Operation::Write
     }
 
-    /// Sends the next one of a lane.
-    #[inline]
+    /// Sends the next one of a lane. Inlined, as all between an arrival and the post is: where code is
+    /// emulated, each call costs as much as dozens of other instructions.
+    #[inline(always)]
     fn send(&mut self, lane: usize) -> anyhow::Result<()> {
         while self.lanes.in_flight(lane) == u64::from(self.lanes.port.depth())
             || self.lanes.post(lane, 1, false)? == 0
         {
             self.poll()?;
         }
-        if let Some(slot) = self.spent.take() {
+        Ok(())
+    }
+
+    /// What is left to do when the next one has gone: the other side works meanwhile.
+    #[inline]
+    fn catch_up(&mut self, lane: usize) -> anyhow::Result<()> {
+        self.held.check(&mut self.lanes)?;
+        if self.lanes.compat() {
+            self.await_own(lane)?;
+            self.lanes.fill_ahead(self.lane);
+            return Ok(());
+        }
+        if let Some(slot) = self.held.spent.take() {
             self.lanes.port.post_receive(slot)?;
         }
+        if self.lanes.in_flight(lane) * 2 > u64::from(self.lanes.port.depth()) {
+            self.poll()?;
+        }
+        self.lanes.fill_ahead(self.lane);
         Ok(())
     }
 
@@ -54,32 +139,33 @@ impl<P: Port> PingPong<P> {
         let count = self.lanes.poll()?;
         for index in 0..count {
             let completion = self.lanes.completion(index);
-            take(&mut self.lanes, &mut self.spent, completion)?;
+            take(&mut self.lanes, &mut self.held, completion)?;
         }
         Ok(count)
     }
 
     /// Waits for the next one of the other side on a lane; `false` if there will be none.
-    #[inline]
+    #[inline(always)]
     fn await_next(&mut self, lane: usize) -> anyhow::Result<bool> {
         // It may have come while this side waited for something else. Who asks waits for as many
         // answers as it has asked; who answers, for one more than it has answered.
         let due = self.lanes.posted[lane] + u64::from(!self.asks);
         if self.writes() {
-            while !self.lanes.written(lane) {
-                // Verbs need no poll for what is written to memory.
-                let look = self.lanes.look_due();
-                if look {
-                    self.lanes.look_around()?;
-                }
-                if P::POLL_TO_PROGRESS || look {
-                    let nothing = self.poll()? == 0;
-                    if nothing && look && self.over() {
-                        return Ok(false);
-                    }
+            let looks = self.lanes.looks();
+            while !self.lanes.written(lane, looks) {
+                if self.poll()? == 0 && self.over() {
+                    return Ok(false);
                 }
             }
-            self.lanes.receive_written(lane)?;
+            let arrival = Arrival {
+                lane,
+                number: self.lanes.count_arrival(lane),
+                completed: None,
+            };
+            self.held.hold(&mut self.lanes, arrival)?;
+            if !self.held.late {
+                self.held.check(&mut self.lanes)?;
+            }
         } else {
             while self.lanes.received[lane] < due {
                 if self.poll()? == 0 && self.over() {
@@ -106,64 +192,95 @@ impl<P: Port> PingPong<P> {
         Ok(())
     }
 
+    /// The lane whose turn it is; the turn passes on.
     #[inline]
-    fn ask(&mut self, rec: &mut Recorder) -> anyhow::Result<Work> {
-        if self.lanes.shared.stopped() {
-            rec.finish();
-            return Ok(Work::default());
-        }
+    fn turn(&mut self) -> usize {
         let lane = self.lane;
         self.lane = self.lanes.after(lane);
-        self.send(lane)?;
-        if self.lanes.compat() {
-            self.await_own(lane)?;
-        }
-        self.await_next(lane)?;
-        rec.lap();
-        self.lanes.note(lane);
-        Ok(self.lanes.work(1))
+        lane
     }
 
+    /// Asks some times in a row, and is answered.
+    #[inline]
+    fn ask(&mut self, rec: &mut Recorder) -> anyhow::Result<Work> {
+        let begun = rec.last();
+        let most = rec.left().min(ROUNDS);
+        let mut rounds = 0;
+        // When the round trip began that ended with the last stamp.
+        let mut unrecorded = None;
+        while rounds < most && rec.last().saturating_sub(begun) < self.brief {
+            if self.lanes.shared.stopped() {
+                rec.finish();
+                break;
+            }
+            let lane = self.turn();
+            self.send(lane)?;
+            if let Some(begun) = unrecorded {
+                rec.record_since(begun);
+            }
+            self.catch_up(lane)?;
+            self.await_next(lane)?;
+            unrecorded = Some(rec.last());
+            rec.stamp();
+            rounds += 1;
+        }
+        if let Some(begun) = unrecorded {
+            rec.record_since(begun);
+        }
+        Ok(self.lanes.work(rounds))
+    }
+
+    /// Answers some times in a row.
     #[inline]
     fn answer(&mut self, rec: &mut Recorder) -> anyhow::Result<Work> {
-        let lane = self.lane;
-        if !self.await_next(lane)? {
-            rec.finish();
-            return Ok(Work::default());
+        let begun = rec.last();
+        let mut rounds = 0;
+        while rounds < ROUNDS && rec.last().saturating_sub(begun) < self.brief {
+            if !self.await_next(self.lane)? {
+                rec.finish();
+                break;
+            }
+            let lane = self.turn();
+            self.send(lane)?;
+            rec.stamp();
+            self.catch_up(lane)?;
+            rounds += 1;
         }
-        self.lane = self.lanes.after(lane);
-        self.send(lane)?;
-        if self.lanes.compat() {
-            self.await_own(lane)?;
-        }
-        self.lanes.note(lane);
-        Ok(self.lanes.work(1))
+        Ok(self.lanes.work(rounds))
     }
 }
 
-/// Counts what completed; a receive is posted again now, or when the next message has gone.
+/// Counts what completed; a receive is posted again at once, or when it has been checked.
 #[inline]
 fn take<P: Port>(
     lanes: &mut Lanes<P>,
-    spent: &mut Option<u32>,
+    held: &mut Held,
     completion: Completion,
 ) -> anyhow::Result<()> {
     let lane = completion.lane as usize;
-    match completion.completed {
-        Completed::Posted { count, .. } => lanes.complete(lane, count),
-        received @ Completed::Received { slot, .. } => {
-            lanes.receive(lane, received)?;
-            let at_once = if lanes.compat() {
-                Some(slot)
-            } else {
-                spent.replace(slot)
-            };
-            if let Some(slot) = at_once {
-                lanes.port.post_receive(slot)?;
-            }
+    let received @ Completed::Received { slot, .. } = completion.completed else {
+        if let Completed::Posted { count, .. } = completion.completed {
+            lanes.complete(lane, count);
         }
+        return Ok(());
+    };
+    if held.late {
+        let arrival = Arrival {
+            lane,
+            number: lanes.count_arrival(lane),
+            completed: Some(received),
+        };
+        held.hold(lanes, arrival)?;
+    } else {
+        lanes.receive(lane, received)?;
+        lanes.note(lane);
     }
-    Ok(())
+    let checked = if held.keeps {
+        held.spent.replace(slot)
+    } else {
+        Some(slot)
+    };
+    checked.map_or(Ok(()), |slot| lanes.port.post_receive(slot))
 }
 
 impl<P: Port> Workload for PingPong<P> {
@@ -190,11 +307,14 @@ impl<P: Port> Workload for PingPong<P> {
             }
             self.lane = self.lanes.after(lane);
             self.send(lane)?;
+            self.catch_up(lane)?;
             work += self.lanes.work(1);
         }
-        let spent = &mut self.spent;
+        let held = &mut self.held;
+        held.check(&mut self.lanes)?;
         self.lanes
-            .part(|lanes, completion| take(lanes, spent, completion))?;
+            .part(|lanes, completion| take(lanes, held, completion))?;
+        held.check(&mut self.lanes)?;
         Ok(work)
     }
 

@@ -91,7 +91,7 @@ impl Lanes {
     ///
     /// # Panics
     /// There is no such lane.
-    #[inline]
+    #[inline(always)]
     pub fn post(&mut self, lane_index: u32, count: u32, signal: bool) -> Result<Posted, Error> {
         // The peer may answer to what is posted here, and takes for granted what came before.
         self.flush()?;
@@ -228,11 +228,15 @@ impl Lanes {
     }
 
     /// Posts the receives that were gathered.
-    #[inline]
+    #[inline(always)]
     pub(super) fn flush(&mut self) -> Result<(), Error> {
         if self.gathered == 0 {
             return Ok(());
         }
+        self.post_gathered()
+    }
+
+    fn post_gathered(&mut self) -> Result<(), Error> {
         let mut bad = ptr::null_mut();
         // SAFETY: the queues are open; the list ends, and its buffers stay in place and untouched
         // until they complete.
@@ -480,15 +484,29 @@ impl Lanes {
     #[inline]
     #[must_use]
     pub fn peek(&self, lane: u32, number: u64) -> u8 {
-        let last = self.shape.length.wrapping_sub(1);
-        match self.target_at(lane, number) {
-            Some(start) if self.shape.length > 0 => {
-                // SAFETY: the byte is in the slot; the device changes it at any time, which an atomic
-                // load allows for.
-                unsafe { AtomicU8::from_ptr(start.wrapping_add(last)) }.load(Ordering::Acquire)
-            }
-            _ => 0,
-        }
+        self.last_byte(lane, number)
+            .map_or(0, |byte| byte.load(Ordering::Acquire))
+    }
+
+    /// Whether that byte becomes `value` while it is looked at so many times. Where it is, is found
+    /// out once, so that what has arrived is seen at once.
+    ///
+    /// # Panics
+    /// As [`Lanes::peek`].
+    #[inline]
+    #[must_use]
+    pub fn watch(&self, lane: u32, number: u64, value: u8, looks: u32) -> bool {
+        let byte = self.last_byte(lane, number);
+        byte.is_some_and(|byte| (0..looks).any(|_| byte.load(Ordering::Acquire) == value))
+    }
+
+    #[inline]
+    fn last_byte(&self, lane: u32, number: u64) -> Option<&AtomicU8> {
+        let start = self.target_at(lane, number)?;
+        let last = self.shape.length.checked_sub(1)?;
+        // SAFETY: the byte is in the slot, which lives as long as the lanes; the device changes it
+        // at any time, which an atomic load allows for.
+        Some(unsafe { AtomicU8::from_ptr(start.wrapping_add(last)) })
     }
 
     /// The memory in which the peer's operation `number` on a lane works; the peer must not be at

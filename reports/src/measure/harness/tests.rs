@@ -1,7 +1,7 @@
 //! The harness driven by workloads whose every step is known.
 
 use super::*;
-use crate::measure::Silent;
+use crate::measure::{Silent, decode_histogram};
 use std::sync::atomic::AtomicUsize;
 
 /// Moves ten bytes per operation; fails, ends or stalls where told.
@@ -60,6 +60,7 @@ fn plan(threads: usize, warmup: Limit, run: Limit) -> Plan {
         warmup,
         run,
         interval: Duration::from_millis(10),
+        slice_histograms: false,
     }
 }
 
@@ -84,14 +85,61 @@ fn operation_bounds_are_exact_and_the_warm_up_is_not_counted() {
     assert_eq!(totals.verified, "3021 steps were counted");
 }
 
+/// Does up to seven operations in a step, and no more than the phase still takes.
+#[derive(Default)]
+struct Batches {
+    done: u64,
+}
+
+impl Workload for Batches {
+    fn prepare(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn step(&mut self, rec: &mut Recorder) -> anyhow::Result<Work> {
+        let most = rec.left().min(7);
+        for _ in 0..most {
+            rec.lap();
+        }
+        self.done += most;
+        Ok(Work {
+            ops: most,
+            bytes: 0,
+        })
+    }
+
+    fn verify(&mut self, total: Work) -> anyhow::Result<Verified> {
+        anyhow::ensure!(total.ops == self.done, "{} of {}", total.ops, self.done);
+        Ok(Verified {
+            checks: self.done,
+            what: "operations were counted".to_owned(),
+        })
+    }
+}
+
+#[test]
+fn steps_of_several_operations_know_how_many_are_left() {
+    let plan = plan(2, Limit::Ops(10), Limit::Ops(100));
+    let totals = run(&plan, &Silent, |_| Ok(Box::new(Batches::default()))).expect("it runs");
+    assert_eq!(totals.work.ops, 200);
+    assert_eq!(totals.latencies.len(), 200);
+    assert_eq!(totals.verified, "220 operations were counted");
+}
+
 #[test]
 fn slices_add_up_to_the_whole() {
-    let plan = plan(
+    let mut plan = plan(
         2,
         Limit::Duration(Duration::from_millis(5)),
         Limit::Duration(Duration::from_millis(55)),
     );
+    plan.slice_histograms = true;
     let totals = run(&plan, &Silent, scripted(|_| Scripted::default())).expect("it runs");
+    let histograms = totals.intervals.iter();
+    let histograms = histograms.filter_map(|interval| interval.hdr_v2_base64.as_deref());
+    let counted = histograms.map(|text| decode_histogram(text).expect("well-formed").len());
+    let counted: u64 = counted.sum();
+    assert!(counted > 0 && counted <= totals.latencies.len());
     let sliced: Work = totals.intervals.iter().map(|interval| interval.work).sum();
     assert_eq!(sliced, totals.work);
     assert_eq!(totals.latencies.len(), totals.work.ops);

@@ -1,8 +1,8 @@
 //! The summary table, and a section for each family of cases: plots, reasons, all metrics.
 
 use super::family::{Family, Member};
-use super::plots;
 use super::svg::{strip, strip_ends};
+use super::{latency_course, plots};
 use crate::model::Severity;
 use crate::render::table;
 use crate::render::terminal::{self, Style};
@@ -10,7 +10,7 @@ use crate::render::units::human_fact;
 use crate::summary::{CaseSummary, Listed, MetricSummary, listed};
 use maud::{Markup, PreEscaped, html};
 use serde_json::{Map, Value};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How the cases of a page are drawn.
 pub(super) struct Look {
@@ -104,7 +104,7 @@ pub(super) fn summary(families: &[Family<'_>], cases: &[CaseSummary], look: &Loo
                     }
                 }
                 Entry::Between(count) => {
-                    tbody { tr { td colspan="6" .faint { "… " (count) " sizes between, drawn below" } } }
+                    tbody { tr { td colspan="6" .faint { "… " (count) " points between, drawn below" } } }
                 }
             } }
         } }
@@ -207,19 +207,55 @@ fn badges(case: &CaseSummary) -> Markup {
     }
 }
 
-/// A family's own part of the page. A point of a sweep is folded, since its curve is above.
-pub(super) fn section(index: usize, family: &Family<'_>, folded: bool, look: &Look) -> Markup {
+/// The families' own parts of the page. A point of a sweep is folded, since its curve is above. What
+/// was measured is written out where it stands first: a curve of a hundred points says it once.
+pub(super) fn sections(
+    families: &[Family<'_>],
+    swept: impl Fn(&Family<'_>) -> bool,
+    look: &Look,
+) -> Markup {
+    let mut first: BTreeMap<BTreeSet<&str>, usize> = BTreeMap::new();
+    html! {
+        @for (index, family) in families.iter().enumerate() {
+            @let definitions = definitions(family);
+            @let at = *first.entry(definitions.clone()).or_insert(index);
+            @let definition = html! {
+                @if at == index {
+                    @for definition in definitions { p .faint { (definition) } }
+                } @else {
+                    p .faint { "Defined as " a href=(format!("#case-{at}")) { (families[at].label) } "." }
+                }
+            };
+            (section(index, family, swept(family), &definition, look))
+        }
+    }
+}
+
+fn definitions<'a>(family: &Family<'a>) -> BTreeSet<&'a str> {
+    let members = family.members.iter();
+    members
+        .map(|member| member.case.benchmark.definition.as_str())
+        .collect()
+}
+
+fn section(
+    index: usize,
+    family: &Family<'_>,
+    folded: bool,
+    definition: &Markup,
+    look: &Look,
+) -> Markup {
     let states = look.states(family.members.iter().map(|member| member.case));
     html! {
         section id=(format!("case-{index}")) data-words=(family.label) data-state=[states] {
             @if folded {
                 details {
                     summary { strong { (family.label) } (all_badges(family)) }
-                    (body(family, look))
+                    (definition) (body(family, look))
                 }
             } @else {
                 h3 { (family.label) (all_badges(family)) }
-                (body(family, look))
+                (definition) (body(family, look))
             }
         }
     }
@@ -238,15 +274,10 @@ fn all_badges(family: &Family<'_>) -> Markup {
 }
 
 fn body(family: &Family<'_>, look: &Look) -> Markup {
-    let definitions: BTreeSet<&str> = family
-        .members
-        .iter()
-        .map(|member| member.case.benchmark.definition.as_str())
-        .collect();
     html! {
-        @for definition in definitions { p .faint { (definition) } }
         div .plots {
-            (plots::percentiles(family)) (plots::over_time(family)) (plots::run_order(family))
+            (plots::percentiles(family)) (plots::over_time(family))
+            (latency_course::latency_over_time(family)) (plots::run_order(family))
         }
         @for member in &family.members {
             @if !member.name.is_empty() { h4 { (member.name) } }

@@ -3,7 +3,6 @@
 use crate::compare::{Axis, field_of};
 use crate::model::Benchmark;
 use crate::summary::{CaseSummary, labels};
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// One case among those that are drawn together.
@@ -30,8 +29,69 @@ pub(super) struct Family<'a> {
     pub(super) members: Vec<Member<'a>>,
     /// What it shares with the other points of its sweep.
     sweep: String,
-    /// The size, if it is a point of a sweep over sizes.
-    pub(super) size: Option<f64>,
+    /// Where it stands, if it is a point of a sweep.
+    pub(super) place: Option<Place>,
+}
+
+/// What a sweep goes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// Sizes of messages or buffers in bytes.
+    Size,
+    /// Operations in flight.
+    Depth,
+}
+
+impl Over {
+    const ALL: [Self; 2] = [Self::Size, Self::Depth];
+
+    /// The parameter's name.
+    pub(super) fn param(self) -> &'static str {
+        match self {
+            Self::Size => "size_bytes",
+            Self::Depth => "iodepth",
+        }
+    }
+
+    /// The parameters that follow it by design, and so do not tell sweeps apart.
+    fn followers(self) -> &'static [&'static str] {
+        match self {
+            Self::Size => &["size_bytes", "iterations", "warmup"],
+            Self::Depth => &["iodepth", "iodepth_batch"],
+        }
+    }
+
+    /// Whether a word of a label is a setting of one of these parameters.
+    pub(super) fn tells(self, word: &str) -> bool {
+        let name = word.split_once('=').map(|(name, _)| name);
+        name.is_some_and(|name| self.followers().contains(&name))
+    }
+
+    /// What a reader calls it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Depth => "depth",
+        }
+    }
+}
+
+/// A point of a sweep.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) over: Over,
+    pub(super) at: f64,
+}
+
+impl Place {
+    /// By the first parameter that the benchmark has.
+    fn of(benchmark: &Benchmark) -> Option<Self> {
+        let place = |over: Over| {
+            let at = benchmark.params.get(over.param())?.as_f64()?;
+            Some(Self { over, at })
+        };
+        Over::ALL.into_iter().find_map(place)
+    }
 }
 
 /// The families in the order of their first cases.
@@ -42,11 +102,9 @@ pub(super) fn families<'a>(cases: &'a [CaseSummary], axes: &[Axis]) -> Vec<Famil
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut families: Vec<Family<'a>> = Vec::new();
     for (index, (case, label)) in cases.iter().zip(labels).enumerate() {
-        let size = case
-            .benchmark
-            .params
-            .get("size_bytes")
-            .and_then(Value::as_f64);
+        let place = Place::of(&case.benchmark);
+        let size = place.filter(|place| place.over == Over::Size);
+        let size = size.map(|place| place.at);
         let row = case.row.clone().unwrap_or_default();
         let contest = case.side.is_none() && contests.contains(row.as_str());
         let (sweep, key, label) = if contest {
@@ -69,12 +127,8 @@ pub(super) fn families<'a>(cases: &'a [CaseSummary], axes: &[Axis]) -> Vec<Famil
                 let benchmark = without(&case.benchmark, left_out, axes);
                 format!("{row} {:?} {hosts:?} {benchmark}", case.arm)
             };
-            // Iterations shrink with the size by design: they do not tell sweeps apart.
-            (
-                key(&["size_bytes", "iterations", "warmup"]),
-                key(&[]),
-                label,
-            )
+            let followers = place.map_or(&[][..], |place| place.over.followers());
+            (key(followers), key(&[]), label)
         };
         let member = Member {
             name: String::new(),
@@ -88,7 +142,7 @@ pub(super) fn families<'a>(cases: &'a [CaseSummary], axes: &[Axis]) -> Vec<Famil
                 label,
                 members: vec![member],
                 sweep,
-                size,
+                place,
             }),
         }
     }
@@ -98,13 +152,13 @@ pub(super) fn families<'a>(cases: &'a [CaseSummary], axes: &[Axis]) -> Vec<Famil
     families
 }
 
-/// The families of each sweep over sizes, in the order of their sizes.
+/// The families of each sweep, in the order of their places.
 pub(super) fn sweeps<'f, 'a>(families: &'f [Family<'a>]) -> Vec<Vec<&'f Family<'a>>> {
     let mut order: Vec<&str> = Vec::new();
     let mut groups: BTreeMap<&str, Vec<&Family<'a>>> = BTreeMap::new();
     for family in families {
         let measured = family.members.iter().any(|member| member.case.measured > 0);
-        if measured && family.size.is_some_and(|size| size > 0.0) {
+        if measured && family.place.is_some_and(|place| place.at > 0.0) {
             let group = groups.entry(&family.sweep).or_default();
             if group.is_empty() {
                 order.push(&family.sweep);
@@ -114,11 +168,8 @@ pub(super) fn sweeps<'f, 'a>(families: &'f [Family<'a>]) -> Vec<Vec<&'f Family<'
     }
     let sweep = |key: &str| {
         let mut points = groups.remove(key).filter(|points| points.len() > 2)?;
-        points.sort_by(|a, b| {
-            a.size
-                .partial_cmp(&b.size)
-                .unwrap_or(std::cmp::Ordering::Equal)
-        });
+        let at = |point: &&Family<'_>| point.place.map_or(0.0, |place| place.at);
+        points.sort_by(|a, b| at(a).total_cmp(&at(b)));
         Some(points)
     };
     order.into_iter().filter_map(sweep).collect()

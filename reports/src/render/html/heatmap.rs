@@ -14,9 +14,20 @@ const MOST_WITH_NUMBERS: usize = 12;
 /// How many of the worst pairs are named.
 const WORST: usize = 5;
 
+/// Of more nodes, neighbours share a cell: a page of a quarter of a million cells is none.
+const MOST_DRAWN: usize = 96;
+/// How many rows a folded map has, about.
+const FOLDED: usize = 64;
+
 /// The case's maps.
 pub(super) fn heatmaps(label: &str, case: &CaseSummary) -> Markup {
-    html! { @for matrix in &case.matrices { (Map::of(matrix).draw(label)) } }
+    html! { @for matrix in &case.matrices {
+        @let map = Map::of(matrix);
+        @match map.folded() {
+            Some((folded, side)) => { (map.draw(label, Some((&Map::of(&folded), side)))) }
+            None => { (map.draw(label, None)) }
+        }
+    } }
 }
 
 /// A matrix with its nodes in the order of their places.
@@ -96,7 +107,45 @@ impl<'a> Map<'a> {
         }
     }
 
-    fn draw(&self, label: &str) -> Markup {
+    /// A smaller map for the eye, in which up to so many neighbours of a place stand together: a cell
+    /// is the worst of its pairs, so that no slow node and no slow pair disappears.
+    fn folded(&self) -> Option<(MatrixSummary, usize)> {
+        let nodes = self.order.len();
+        if nodes <= MOST_DRAWN {
+            return None;
+        }
+        let side = nodes.div_ceil(FOLDED);
+        let at: Vec<usize> = (0..nodes).collect();
+        let of_groups = at.chunk_by(|a, b| self.groups[*a] == self.groups[*b]);
+        let blocks: Vec<&[usize]> = of_groups.flat_map(|group| group.chunks(side)).collect();
+        let name = |block: &&[usize]| {
+            let (first, last) = (self.node(block[0]), self.node(block[block.len() - 1]));
+            let name = match block.len() {
+                1 => first.name.clone(),
+                _ => format!("{} – {}", first.name, last.name),
+            };
+            NodeSummary {
+                name,
+                ..first.clone()
+            }
+        };
+        let lower = self.matrix.direction == Direction::HigherIsBetter;
+        let worst = |from: &[usize], to: &[usize]| {
+            let pairs = from.iter().flat_map(|a| to.iter().map(move |b| (*a, *b)));
+            let values = pairs.filter_map(|(a, b)| self.value(a, b));
+            values.reduce(|a, b| if lower { a.min(b) } else { a.max(b) })
+        };
+        let row = |from: &&[usize]| blocks.iter().map(|to| worst(from, to)).collect();
+        let folded = MatrixSummary {
+            nodes: blocks.iter().map(name).collect(),
+            medians: blocks.iter().map(row).collect(),
+            name: self.matrix.name.clone(),
+            ..*self.matrix
+        };
+        Some((folded, side))
+    }
+
+    fn draw(&self, label: &str, folded: Option<(&Map<'_>, usize)>) -> Markup {
         let nodes = self.order.len();
         let runs = match self.matrix.runs {
             1 => "one run".to_owned(),
@@ -105,10 +154,13 @@ impl<'a> Map<'a> {
         html! {
             figure .map data-words=(label) {
                 h3 { (label) ": " (self.title()) " between " (nodes) " nodes" }
-                p .faint { "From the row's node to the column's, " (runs) ". " (self.legend())
+                p .faint { "From the row's node to the column's, " (runs) ". "
+                    (folded.map_or(self, |(map, _)| map).legend())
+                    @if let Some((_, side)) = folded { " Up to " (side) " neighbours share a row and a \
+                        column; a cell is the worst of their pairs." }
                     @if self.matrix.moved { " Some node stood elsewhere in another run; here it stands \
                         where the first run had it." } }
-                div .scroll tabindex="0" { (self.table()) }
+                div .scroll tabindex="0" { (folded.map_or(self, |(map, _)| map).table()) }
                 (self.worst())
                 (self.between_groups())
             }

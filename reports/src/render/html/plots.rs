@@ -1,7 +1,7 @@
 //! The page's plots: percentiles, the course of the window, the runs in their order, and curves
 //! over size. Each has a table behind it with the same numbers.
 
-use super::family::{Family, Member};
+use super::family::{Family, Member, Over};
 use super::svg::{Axis, COLORS, Data, Mark, Scale, Series, plot};
 use crate::model::{Severity, Unit};
 use crate::render::slices::{self, Point};
@@ -419,9 +419,9 @@ fn of_member<'a>(
     })
 }
 
-/// The headlines of a sweep against size: the medians as a line, a dot per run.
+/// The headlines of a sweep against its size or depth: the medians as a line, a dot per run.
 pub(super) fn sweep(points: &[&Family<'_>]) -> Markup {
-    const MOST_METRICS: usize = 3;
+    const MOST_METRICS: usize = 4;
     let mut metrics: Vec<(String, Unit)> = Vec::new();
     for member in points.iter().flat_map(|point| &point.members) {
         for metric in member.case.headlines() {
@@ -459,7 +459,8 @@ fn curve(points: &[&Family<'_>], title: &str, unit: Unit) -> Markup {
     for (color, name) in names.iter().enumerate() {
         let (mut medians, mut dots) = (Vec::new(), Vec::new());
         for point in points {
-            let (Some(size), Some(metric)) = (point.size, of(point, name)) else {
+            let (Some(size), Some(metric)) = (point.place.map(|place| place.at), of(point, name))
+            else {
                 continue;
             };
             medians.extend(metric.median.known().map(|median| (size, *median)));
@@ -479,33 +480,40 @@ fn curve(points: &[&Family<'_>], title: &str, unit: Unit) -> Markup {
         }
     }
     let all = || series.iter().flat_map(|one: &Series| &one.points);
-    let x = Axis::of_sizes("message size", all().map(|point| point.0));
+    let over = points[0].place.map_or(Over::Size, |place| place.over);
+    let places = all().map(|point| point.0);
+    let x = match over {
+        Over::Size => Axis::of_sizes("message size", places),
+        Over::Depth => Axis::of_powers("operations in flight", places, |power| {
+            (1u64 << power).to_string()
+        }),
+    };
     let y = Axis::covering(title, Scale::Log, all().map(|point| point.1), |value| {
         human(value, unit)
     });
     let rows = points.iter().filter_map(|point| {
-        let size = point.size?;
-        let mut cells = vec![human(size, Unit::Bytes)];
+        let size = point.place?.at;
+        let mut cells = vec![match over {
+            Over::Size => human(size, Unit::Bytes),
+            Over::Depth => human(size, Unit::Count),
+        }];
         for name in &names {
             cells.push(of(point, name).map_or(String::new(), |metric| in_words(&metric)));
         }
         Some((size, cells))
     });
-    let label = points[0]
-        .label
-        .split(" size_bytes=")
-        .next()
-        .unwrap_or_default();
+    let label = points[0].label.split(' ').filter(|word| !over.tells(word));
+    let label = label.collect::<Vec<_>>().join(" ");
     let data = Data {
         columns: named(
-            "size",
+            over.word(),
             series.iter().step_by(2).map(|one| one.name.as_str()),
         ),
         rows: rows.collect(),
     };
     html! {
-        h3 { (label) ": " (title) " by size" }
-        (plot(&format!("{label}: {title} by message size"), &x, &y, &series, &data))
+        h3 { (label) ": " (title) " by " (over.word()) }
+        (plot(&format!("{label}: {title} by {}", over.word()), &x, &y, &series, &data))
     }
 }
 

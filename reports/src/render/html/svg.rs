@@ -99,6 +99,15 @@ impl Axis {
 
     /// A logarithmic axis for sizes in bytes, labelled at powers of two: at most nine of them.
     pub(super) fn of_sizes(label: &str, sizes: impl Iterator<Item = f64>) -> Self {
+        Self::of_powers(label, sizes, binary_size)
+    }
+
+    /// As [`Self::of_sizes`], for anything that doubles; `name` is given the power of two.
+    pub(super) fn of_powers(
+        label: &str,
+        sizes: impl Iterator<Item = f64>,
+        name: impl Fn(u32) -> String,
+    ) -> Self {
         let powers = sizes.filter(|size| *size >= 1.0).map(f64::log2);
         let (low, high) = powers.fold((f64::INFINITY, 0.0_f64), |(low, high), power| {
             (low.min(power), high.max(power))
@@ -117,7 +126,7 @@ impl Axis {
             low: f64::from(low).exp2(),
             high: f64::from(high).exp2(),
             ticks: ticks
-                .map(|power| (f64::from(power).exp2(), binary_size(power)))
+                .map(|power| (f64::from(power).exp2(), name(power)))
                 .collect(),
         }
     }

@@ -1,0 +1,84 @@
+//! Polled completions and NVMe commands, on a virtual machine's NVMe device.
+
+mod common;
+
+use common::{folder, measured, report};
+use std::process::Command;
+
+const LAB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/lab");
+
+/// Runs that must be measured, and the name of each.
+const RUNS: [(&str, &str); 4] = [
+    ("polled", "--device /dev/nvme0n1 --hipri"),
+    ("commands", "--device /dev/nvme0n1 --uring-cmd --bs 64k"),
+    (
+        "generic",
+        "--device /dev/ng0n1 --uring-cmd --fixedbufs false",
+    ),
+    (
+        "polled_commands",
+        "--device /dev/nvme0n1 --uring-cmd --hipri --iodepth 4",
+    ),
+];
+
+#[test]
+fn an_nvme_device_is_polled_and_takes_commands() {
+    let dir = folder();
+    let program = env!("CARGO_BIN_EXE_storage-bench");
+    let runs = RUNS.map(|(name, options)| {
+        format!("{program} block {options} --number-ios 200 --json > $LAB_OUT/{name} || exit 1\n")
+    });
+    let refused = format!(
+        "{program} block --device /dev/nvme0n1 --uring-cmd --bs 16m --iodepth 1 --number-ios 1 \
+         > $LAB_OUT/refused 2>&1; echo \"exit $?\" >> $LAB_OUT/refused\n"
+    );
+    let script = runs.concat() + &refused;
+    let out = dir.path().to_str().expect("text");
+    let output = Command::new(LAB)
+        .args(["run", "--disk", "64M", "--out", out, "--timeout", "240"])
+        .args(["--", "bash", "-c", &script])
+        .output()
+        .expect("bash starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(3) {
+        println!("SKIPPED: {}", errors.trim());
+        return;
+    }
+    let told = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap_or_default();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{errors}{}",
+        RUNS.map(|(name, _)| told(name)).concat()
+    );
+    for (name, options) in RUNS {
+        check(&told(name), options);
+    }
+    let refused = told("refused");
+    assert!(
+        refused.contains("takes commands of at most") && refused.contains("exit 1"),
+        "{refused}"
+    );
+}
+
+fn check(text: &str, options: &str) {
+    let report = report(text);
+    let measurement = measured(&report);
+    assert!(measurement.work.known().expect("known").ops >= 200);
+    let engine = &measurement.facts["engine"];
+    let codes = measurement.validity.flags.iter();
+    let codes: Vec<_> = codes.map(|flag| flag.code.as_str()).collect();
+    if options.contains("--hipri") {
+        let polled = engine["polling"]["device"] == "nvme0n1";
+        assert!(
+            polled && !codes.contains(&"not_polled"),
+            "{engine} {codes:?}"
+        );
+        assert!(
+            engine["setup_flags"].to_string().contains("iopoll"),
+            "{engine}"
+        );
+    }
+    let commands = engine["requests"] == "NVMe commands";
+    assert_eq!(commands, options.contains("--uring-cmd"), "{engine}");
+}
