@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tempfile::TempDir;
 
 const LAB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/lab");
@@ -22,11 +22,16 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_net-bench");
 /// Operations of each thread; emulated machines make some ten thousand in a second.
 const OPERATIONS: &str = "-n 300 --timeout 30";
 
+/// Waits for the others: emulated machines, and providers that poll, miss their deadlines where they
+/// share their cores.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Runs a script in so many machines, which writes to `$LAB_OUT`; `None` where there are none.
 fn lab(test: &str, nodes: u32, script: &str) -> Option<TempDir> {
-    // One at a time: emulated machines that share their cores miss each other's deadlines.
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let (temporary, results) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fs::write(
         results.path().join("key"),
@@ -236,8 +241,8 @@ fn too_little_locked_memory_is_said_with_the_remedy() {
          export NET_BENCH_KEY={key}\n\
          {limited} {PROGRAM} {test} >\"$LAB_OUT/0.json\" 2>\"$LAB_OUT/0.err\"\n\
          echo $? >\"$LAB_OUT/0.rc\"\n\
-         {limited} {PROGRAM} serve --port 5299 2>\"$LAB_OUT/serve.err\" &\n\
-         sleep 2\n\
+         {limited} {PROGRAM} serve --port 5299 >\"$LAB_OUT/serve.out\" 2>&1 &\n\
+         until grep -q listening \"$LAB_OUT/serve.out\"; do sleep 0.2; done\n\
          {PROGRAM} {test} -c 127.0.0.1 --port 5299 >\"$LAB_OUT/1.json\" 2>\"$LAB_OUT/1.err\"\n\
          echo $? >\"$LAB_OUT/1.rc\"\n\
          kill $!\n"
@@ -304,11 +309,18 @@ fn libfabric_moves_what_it_says_over_every_provider() {
     if no_libfabric("providers") {
         return;
     }
+    let _turn = turn();
     for command in FABRIC {
-        let output = fabric(&format!("{command} -n 500"));
-        common::assert_measured(&output);
+        let output = fabric(&format!("{command} -n 500 --timeout 60"));
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{command}: {}",
+            common::said(&output)
+        );
         let report = common::report(&output);
         let measured = measurement(&report);
+        assert!(!measured.verified.is_empty(), "{command}");
         let validity = &measured.validity;
         assert_ne!(
             validity.status,
@@ -335,6 +347,7 @@ fn a_spoilt_byte_is_noticed_over_libfabric() {
     if no_libfabric("spoilt bytes") {
         return;
     }
+    let _turn = turn();
     for command in [
         "fabric_pingpong -p tcp;ofi_rxm --verify -s 300",
         "fabric_pingpong -p shm --tagged --verify -s 300",
@@ -410,6 +423,7 @@ fn a_server_that_is_killed_is_missed() {
     if no_libfabric("a dead server") {
         return;
     }
+    let _turn = turn();
     for provider in ["tcp", "shm"] {
         let mut server = common::Server::with_key(common::KEY);
         let port = server.address.port().to_string();
@@ -446,6 +460,7 @@ fn a_signal_ends_a_test_in_good_order() {
     if no_libfabric("a signal") {
         return;
     }
+    let _turn = turn();
     for provider in ["tcp", "shm"] {
         let client = common::net_bench(&["fabric_stream", "-p", provider, "-t", "30", "--json"])
             .stdout(std::process::Stdio::piped())
