@@ -27,9 +27,10 @@ macro_rules! definition {
              comparable). Of one call in 32 that submits under io_uring the submission is \
              stamped apart, and slat_ns and clat_ns, as fio has them, are of those I/Os; psync \
              has no slat, and its clat is its lat. Each job keeps iodepth I/Os in flight: all \
-             free slots are filled and submitted, at most iodepth_batch with one call, and the \
-             last call waits for at least iodepth_batch_complete_min completions (1 by default); \
-             one clock reading serves all I/Os of a call, one all of a reaping. iops and bandwidth_bytes_per_s count I/Os reaped in the \
+             free slots are filled and submitted, at most iodepth_batch with one call, after each \
+             of which what has ended is reaped, and the last call waits for at least \
+             iodepth_batch_complete_min completions (1 by default); in a closed loop it waits \
+             as soon as fewer slots are free than both batches have, as t/io_uring does; one clock reading serves all I/Os of a call, one all of a reaping. iops and bandwidth_bytes_per_s count I/Os reaped in the \
              window. Random offsets are multiples of bs, uniform with replacement over the size: \
              fio's norandommap=1 (by default fio visits each block once per pass). Sequential \
              jobs and jobs that write have equal slices of the size and start over at the end of \

@@ -96,7 +96,9 @@ pub struct Completion {
 /// How long [`Engine::exchange`] waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// Not at all.
+    /// Not at all, and nothing is asked of the kernel for it: only what has ended by itself is taken.
+    Never,
+    /// Not at all, but the kernel is let finish what it left to this thread.
     No,
     /// Until at least one operation has ended, if any is under way; or as many as
     /// [`EngineOptions::iodepth_batch_complete_min`] says.

@@ -25,7 +25,7 @@ const DEFINITION: &str = "\
     what it costs to submit and to reap, and so the most that one job can do. Compares with \
     `t/io_uring -N1` of fio's sources, which has the same depth and batches and takes no latencies. \
     lat_ns is from the preparation of a request to its reaping. All free slots are filled and \
-    submitted, at most iodepth_batch with one call. Each request must end with the result 0.";
+    submitted, at most iodepth_batch with one call, after each of which what has ended is reaped. Each request must end with the result 0.";
 
 const CASES: &[Entry<NopSpec>] = &[Entry {
     name: "nop",

@@ -127,21 +127,9 @@ impl<F: AsRawFd, M: Form> Ring<F, M> {
     /// If the kernel holds the buffer: the caller lost count.
     #[inline(always)]
     pub fn queue(&mut self, op: Op) {
-        assert!(!self.lent[op.buffer], "one operation per buffer at a time");
-        assert!(
-            op.len as usize <= self.buffers.bytes(),
-            "it fits its buffer"
-        );
-        let spot = Spot {
-            file: self.handle,
-            address: self.buffers.address(op.buffer),
-            registered: match self.fixed_buffers {
-                Fixed::No => None,
-                Fixed::Whole => Some(0),
-                // There are at most two buffers for each of 4096 slots.
-                Fixed::Each => Some(op.buffer as u16),
-            },
-        };
+        let lent = std::mem::replace(&mut self.lent[op.buffer], true);
+        assert!(!lent, "one operation per buffer at a time");
+        let spot = self.spot(op);
         let mut entry = self.form.entry(op, spot);
         entry.set_user_data(u64::from(op.len) << 32 | op.buffer as u64);
         while self.kernel_thread && self.submission.is_full() {
@@ -153,8 +141,33 @@ impl<F: AsRawFd, M: Form> Ring<F, M> {
         // its completion was reaped; the file is held by `self`.
         let pushed = unsafe { self.submission.push(&entry) };
         pushed.expect("the ring has an entry for every buffer");
-        self.lent[op.buffer] = true;
         self.in_flight += 1;
+    }
+
+    /// Where the operation takes place.
+    #[inline(always)]
+    fn spot(&self, op: Op) -> Spot {
+        if !M::MOVES {
+            return Spot {
+                file: self.handle,
+                address: std::ptr::null_mut(),
+                registered: None,
+            };
+        }
+        assert!(
+            op.len as usize <= self.buffers.bytes(),
+            "it fits its buffer"
+        );
+        Spot {
+            file: self.handle,
+            address: self.buffers.address(op.buffer),
+            registered: match self.fixed_buffers {
+                Fixed::No => None,
+                Fixed::Whole => Some(0),
+                // There are at most two buffers for each of 4096 slots.
+                Fixed::Each => Some(op.buffer as u16),
+            },
+        }
     }
 
     /// Says that trims are discards of a device's blocks; else they are holes in a file.
@@ -180,6 +193,10 @@ impl<F: AsRawFd, M: Form> Ring<F, M> {
     #[inline]
     pub fn exchange(&mut self, done: &mut Vec<Completion>, wait: Wait) -> io::Result<()> {
         match wait {
+            Wait::Never => {
+                self.enter(0, None)?;
+                self.reap(done);
+            }
             Wait::No => {
                 self.enter(0, None)?;
                 self.run_deferred()?;
@@ -262,18 +279,23 @@ impl<F: AsRawFd, M: Form> Ring<F, M> {
     #[inline]
     fn reap(&mut self, done: &mut Vec<Completion>) -> usize {
         self.completion.sync();
-        let before = done.len();
         let most = self.completion.len().min(self.complete_max);
-        for entry in self.completion.by_ref().take(most) {
+        done.reserve(most);
+        let mut reaped = 0;
+        // In step, so that neither has to ask for room each time.
+        let places = done.spare_capacity_mut()[..most].iter_mut();
+        for (place, entry) in places.zip(self.completion.by_ref()) {
             let named = entry.user_data();
             let (buffer, len) = (named as u32 as usize, (named >> 32) as u32);
             self.lent[buffer] = false;
-            done.push(Completion {
+            place.write(Completion {
                 buffer,
                 result: M::result(&entry, len),
             });
+            reaped += 1;
         }
-        let reaped = done.len() - before;
+        // SAFETY: so many were just written behind the others.
+        unsafe { done.set_len(done.len() + reaped) };
         self.in_flight -= reaped;
         self.completion.sync();
         // Learns which entries the kernel has taken, so that they can be filled again.

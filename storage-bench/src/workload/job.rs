@@ -150,11 +150,7 @@ impl<E: Engine> Workload for Job<E> {
     }
 
     fn step(&mut self, rec: &mut Recorder) -> anyhow::Result<Work> {
-        let running = self.running();
-        match running.plain {
-            Some(_) => running.step::<true>(rec),
-            None => running.step::<false>(rec),
-        }
+        self.running().step(rec)
     }
 
     fn window_opens(&mut self, now: Ticks) {
@@ -167,7 +163,7 @@ impl<E: Engine> Workload for Job<E> {
         let mut work = Work::default();
         while running.free.len() < running.slots.len() {
             running.exchange(Wait::One)?;
-            work += running.complete::<false>(|_, _| {})?;
+            work += running.complete(|_, _| {})?;
         }
         let mut evidence = self.evidence.lock().unwrap_or_else(PoisonError::into_inner);
         evidence.kept += kept;

@@ -147,11 +147,12 @@ impl Pattern {
         }
     }
 
-    /// The next operation where [`Self::only_reads`] says that all are reads of so many units.
+    /// Where the next operation is, where [`Self::only_reads`] says that all are reads of so many
+    /// units.
     #[inline(always)]
-    pub fn read(&mut self, units: u32) -> Request {
+    pub fn place_of_read(&mut self, units: u32) -> u64 {
         let length = u64::from(units);
-        let unit = match self.order {
+        match self.order {
             Order::Sequential { skip } => {
                 let next = &mut self.next[side(Kind::Read)];
                 let unit = match *next + length > self.units.end {
@@ -162,11 +163,6 @@ impl Pattern {
                 unit
             }
             _ => self.draw_position(length).1,
-        };
-        Request {
-            kind: Kind::Read,
-            unit,
-            units,
         }
     }
 

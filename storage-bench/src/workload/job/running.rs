@@ -35,7 +35,7 @@ pub(super) struct Slot {
 impl Slot {
     /// Of an operation that begins now and was not meant to begin before.
     #[inline(always)]
-    fn plain(now: Ticks, request: Request) -> Self {
+    fn of_closed(now: Ticks, request: Request) -> Self {
         Self {
             intended: now,
             start: now,
@@ -46,11 +46,21 @@ impl Slot {
             used: true,
         }
     }
+
+    /// Of another operation of the same kind and length.
+    #[inline(always)]
+    fn restart(&mut self, now: Ticks, unit: u64) {
+        self.intended = now;
+        self.start = now;
+        self.issued = 0;
+        self.request.unit = unit;
+        self.used = true;
+    }
 }
 
 /// What [`Running::fill`] came to.
 pub(super) enum Filled {
-    /// A batch is full, and there is more to queue.
+    /// A batch is full, and there is more to queue: what has ended is looked at in between.
     Batch,
     /// Everything that can begin now is queued.
     All {
@@ -78,10 +88,13 @@ pub(super) struct Running<E> {
     /// each slot has two buffers.
     pub(super) write_buffers: usize,
     pub(super) iodepth_batch: usize,
+    /// So many slots may stay free while a call waits. Who waits for many completions at a time in a
+    /// closed loop has them refilled a batch at a time as well, not with a call for every remainder.
+    pub(super) spare: usize,
     pub(super) unit_bytes: usize,
     /// The length in units of every operation, if the run is the plainest one: reads of one length,
-    /// anywhere or in turn, in a closed loop. Its steps are compiled apart, where all other questions have
-    /// been answered.
+    /// anywhere or in turn, in a closed loop. Filling and reaping are loops of their own then, in which
+    /// all other questions have been answered.
     pub(super) plain: Option<u32>,
     pub(super) completed: u64,
     pub(super) errors: Errors,
@@ -114,20 +127,23 @@ impl<E: Engine> Running<E> {
                 checks.prefill(buffer, engine.buffer_mut(buffer));
             }
         }
-        let nothing = Request {
-            kind: Kind::Read,
-            unit: 0,
-            units: 0,
-        };
-        let idle = Slot {
-            used: false,
-            ..Slot::plain(0, nothing)
-        };
         let pattern = Pattern::new(&spec.pattern, setup.units.clone(), setup.seed);
         let pace = Pace::new(&spec, setup.index, setup.seed);
         let closed = matches!(pace, Pace::Closed);
+        let plain = pattern.only_reads().filter(|_| closed && checks.samples());
+        let idle = Slot {
+            used: false,
+            ..Slot::of_closed(
+                0,
+                Request {
+                    kind: Kind::Read,
+                    unit: 0,
+                    units: plain.unwrap_or(0),
+                },
+            )
+        };
         Ok(Self {
-            plain: pattern.only_reads().filter(|_| closed && checks.samples()),
+            plain,
             pattern,
             pace,
             tally: Tally::new(&spec),
@@ -138,6 +154,14 @@ impl<E: Engine> Running<E> {
             done: Vec::with_capacity(count),
             write_buffers,
             iodepth_batch: spec.iodepth_batch,
+            spare: match closed {
+                true => {
+                    spec.iodepth_batch
+                        .min(spec.options.iodepth_batch_complete_min)
+                        - 1
+                }
+                false => 0,
+            },
             unit_bytes: setup.unit_bytes(),
             completed: 0,
             errors: Errors::default(),
@@ -150,23 +174,28 @@ impl<E: Engine> Running<E> {
     }
 
     #[inline(always)]
-    pub(super) fn step<const PLAIN: bool>(&mut self, rec: &mut Recorder) -> anyhow::Result<Work> {
-        let wait = loop {
-            let start = rec.stamp();
-            match self.fill::<PLAIN>(start) {
-                Filled::Batch => self.submit()?,
-                Filled::All { wait, some } => {
-                    if some && self.sample.takes() {
-                        self.submit()?;
-                        self.issued(start, rec.stamp());
-                    }
-                    break wait;
+    pub(super) fn step(&mut self, rec: &mut Recorder) -> anyhow::Result<Work> {
+        let start = rec.stamp();
+        let filled = match self.plain {
+            Some(units) => self.fill_plain(start, units),
+            None => self.fill(start),
+        };
+        let wait = match filled {
+            Filled::Batch => Wait::Never,
+            Filled::All { wait, some } => {
+                if some && self.sample.takes() {
+                    self.submit()?;
+                    self.issued(start, rec.stamp());
                 }
+                wait
             }
         };
         self.exchange(wait)?;
         let now = rec.stamp();
-        let work = self.complete::<PLAIN>(|tally, slot| tally.record(rec, slot))?;
+        let work = match self.plain {
+            Some(units) => self.complete_plain(rec, units)?,
+            None => self.complete(|tally, slot| tally.record(rec, slot))?,
+        };
         self.tally.flush(rec);
         self.pace.reaped(now, work.ops > 0);
         if self.brake.ended() || self.over {
@@ -177,18 +206,14 @@ impl<E: Engine> Running<E> {
 
     /// Queues operations in free slots, all of them begun at `now`, up to the size of a batch.
     #[inline(always)]
-    pub(super) fn fill<const PLAIN: bool>(&mut self, now: Ticks) -> Filled {
+    pub(super) fn fill(&mut self, now: Ticks) -> Filled {
         let mut queued = 0;
         while let Some(&index) = self.free.last() {
             if queued == self.iodepth_batch {
-                return Filled::Batch;
-            }
-            if let (true, Some(units)) = (PLAIN, self.plain) {
-                queued += 1;
-                self.free.pop();
-                let request = self.pattern.read(units);
-                self.begin(index, index, Slot::plain(now, request));
-                continue;
+                match self.free.len() > self.spare {
+                    true => return Filled::Batch,
+                    false => break,
+                }
             }
             let Some(intended) = self.pace.due(now) else {
                 let wait = self.pace.wait(now);
@@ -221,7 +246,7 @@ impl<E: Engine> Running<E> {
                 intended,
                 prompt,
                 sequence,
-                ..Slot::plain(now, request)
+                ..Slot::of_closed(now, request)
             };
             self.begin(index, buffer, slot);
         }
@@ -232,6 +257,37 @@ impl<E: Engine> Running<E> {
         }
     }
 
+    /// [`Self::fill`] of the plainest run.
+    #[inline(always)]
+    fn fill_plain(&mut self, now: Ticks, units: u32) -> Filled {
+        let free = self.free.len();
+        let left = free - free.min(self.iodepth_batch);
+        let len = self.length(units) as u32;
+        for at in (left..free).rev() {
+            let index = self.free[at];
+            // What touches no byte has no place.
+            let unit = match E::MOVES {
+                true => self.pattern.place_of_read(units),
+                false => 0,
+            };
+            self.slots[index].restart(now, unit);
+            self.engine.queue(Op {
+                kind: Kind::Read,
+                offset: unit * self.unit_bytes as u64,
+                len,
+                buffer: index,
+            });
+        }
+        self.free.truncate(left);
+        match left > self.spare {
+            true => Filled::Batch,
+            false => Filled::All {
+                wait: Wait::One,
+                some: left < free,
+            },
+        }
+    }
+
     #[inline(always)]
     fn begin(&mut self, index: usize, buffer: usize, slot: Slot) {
         let request = slot.request;
@@ -239,7 +295,7 @@ impl<E: Engine> Running<E> {
         self.engine.queue(Op {
             kind: request.kind,
             offset: request.unit * self.unit_bytes as u64,
-            len: self.length(request) as u32,
+            len: self.length(request.units) as u32,
             buffer,
         });
     }
@@ -254,9 +310,9 @@ impl<E: Engine> Running<E> {
 
     /// Bytes of an operation; bounded by 1 GiB when the options were checked.
     #[inline(always)]
-    fn length(&self, request: Request) -> usize {
+    fn length(&self, units: u32) -> usize {
         if E::MOVES {
-            request.units as usize * self.unit_bytes
+            units as usize * self.unit_bytes
         } else {
             0
         }
@@ -279,7 +335,7 @@ impl<E: Engine> Running<E> {
 
     /// Takes back what has ended: tells `record`, checks, and frees the slots.
     #[inline(always)]
-    pub(super) fn complete<const PLAIN: bool>(
+    pub(super) fn complete(
         &mut self,
         mut record: impl FnMut(&mut Tally, &Slot),
     ) -> anyhow::Result<Work> {
@@ -287,19 +343,17 @@ impl<E: Engine> Running<E> {
         let mut work = Work::default();
         for at in 0..self.done.len() {
             let Completion { buffer, result } = self.done[at];
-            let index = if PLAIN || buffer < depth {
+            let index = if buffer < depth {
                 buffer
             } else {
                 buffer - depth
             };
             let slot = &self.slots[index];
             let (request, sequence) = (slot.request, slot.sequence);
-            let kind = if PLAIN { Kind::Read } else { request.kind };
-            let length = self.length(request);
+            let kind = request.kind;
+            let length = self.length(request.units);
             let full = if kind.moves_bytes() { length } else { 0 };
-            if !PLAIN {
-                self.pattern.ended(request);
-            }
+            self.pattern.ended(request);
             self.free.push(index);
             if usize::try_from(result) != Ok(full) {
                 self.failed((index, buffer), result, work.ops);
@@ -307,13 +361,7 @@ impl<E: Engine> Running<E> {
             }
             record(&mut self.tally, slot);
             match kind {
-                // Nothing was read.
-                Kind::Read if !E::MOVES => {}
-                Kind::Read => {
-                    let bytes = || self.engine.buffer(buffer);
-                    let read = self.checks.read(request, buffer, bytes);
-                    read.map_err(|corruption| corruption_of(&self.setup, &corruption))?;
-                }
+                Kind::Read => self.check_read(request, buffer)?,
                 Kind::Write | Kind::Trim => self.checks.wrote(request, buffer, sequence),
                 Kind::Fsync | Kind::Fdatasync => {}
             }
@@ -325,6 +373,42 @@ impl<E: Engine> Running<E> {
         self.done.clear();
         self.checks.after_completion(&self.setup.file)?;
         Ok(work)
+    }
+
+    /// [`Self::complete`] of the plainest run.
+    #[inline(always)]
+    fn complete_plain(&mut self, rec: &mut Recorder, units: u32) -> anyhow::Result<Work> {
+        let length = self.length(units);
+        let mut ops = 0;
+        for at in 0..self.done.len() {
+            let Completion { buffer, result } = self.done[at];
+            let slot = &self.slots[buffer];
+            let request = slot.request;
+            self.free.push(buffer);
+            if usize::try_from(result) != Ok(length) {
+                self.failed((buffer, buffer), result, ops);
+                continue;
+            }
+            self.tally.record(rec, slot);
+            self.check_read(request, buffer)?;
+            ops += 1;
+        }
+        self.completed += ops;
+        self.done.clear();
+        Ok(Work {
+            ops,
+            bytes: ops * length as u64,
+        })
+    }
+
+    #[inline(always)]
+    fn check_read(&mut self, request: Request, buffer: usize) -> anyhow::Result<()> {
+        if !E::MOVES {
+            return Ok(());
+        }
+        let bytes = || self.engine.buffer(buffer);
+        let read = self.checks.read(request, buffer, bytes);
+        read.map_err(|corruption| corruption_of(&self.setup, &corruption))
     }
 
     /// Checks the last block that each slot has read, after a run that only read.
@@ -357,7 +441,7 @@ impl<E: Engine> Running<E> {
         self.checks.failed(request, buffer);
         self.errors.note(&Failure {
             kind: request.kind,
-            bytes: self.length(request),
+            bytes: self.length(request.units),
             offset: request.unit * self.unit_bytes as u64,
             target: &self.setup.target,
             result,
