@@ -144,14 +144,14 @@ fn run(
     // Not at the very moment at which an operation becomes due.
     while running.engine.now < ticks(seconds - 0.0002) {
         let wait = loop {
-            match running.fill::<false>(running.engine.now) {
+            match running.fill(running.engine.now) {
                 Filled::Batch => running.submit().expect("it takes all"),
                 Filled::All { wait, .. } => break wait,
             }
         };
         running.exchange(wait).expect("it never fails");
         let now = running.engine.now;
-        let work = running.complete::<false>(|_, slot| {
+        let work = running.complete(|_, slot| {
             ran.responses.push(ms(now - slot.intended));
             ran.lats.push(ms(now - slot.start));
             if slot.prompt {

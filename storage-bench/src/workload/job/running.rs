@@ -180,16 +180,14 @@ impl<E: Engine> Running<E> {
             Some(units) => self.fill_plain(start, units),
             None => self.fill(start),
         };
-        let wait = match filled {
-            Filled::Batch => Wait::Never,
-            Filled::All { wait, some } => {
-                if some && self.sample.takes() {
-                    self.submit()?;
-                    self.issued(start, rec.stamp());
-                }
-                wait
-            }
+        let (wait, some) = match filled {
+            Filled::Batch => (Wait::Never, true),
+            Filled::All { wait, some } => (wait, some),
         };
+        if some && self.sample.takes() {
+            self.submit()?;
+            self.issued(start, rec.stamp());
+        }
         self.exchange(wait)?;
         let now = rec.stamp();
         let work = match self.plain {
@@ -259,7 +257,7 @@ impl<E: Engine> Running<E> {
 
     /// [`Self::fill`] of the plainest run.
     #[inline(always)]
-    fn fill_plain(&mut self, now: Ticks, units: u32) -> Filled {
+    pub(super) fn fill_plain(&mut self, now: Ticks, units: u32) -> Filled {
         let free = self.free.len();
         let left = free - free.min(self.iodepth_batch);
         let len = self.length(units) as u32;

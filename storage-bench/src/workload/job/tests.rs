@@ -455,13 +455,13 @@ fn what_a_failed_write_left_is_not_judged() {
     let brake = Arc::new(Brake::default());
     let mut running = Running::<Psync>::new(job, brake).expect("an engine");
     for at in 0..BLOCKS {
-        assert!(matches!(running.fill::<false>(0), Filled::All { .. }));
+        assert!(matches!(running.fill(0), Filled::All { .. }));
         running.exchange(Wait::One).expect("writes succeed");
         if at >= BLOCKS / 2 {
             running.done[0].result = -libc::EIO;
             flip(&file, at * BLOCK as u64 + 700);
         }
-        running.complete::<false>(|_, _| {}).expect("counted");
+        running.complete(|_, _| {}).expect("counted");
     }
     assert_eq!(running.errors.count(), BLOCKS / 2);
     let evidence = Evidence {
@@ -473,6 +473,32 @@ fn what_a_failed_write_left_is_not_judged() {
         found.expect("only what is known is judged").written,
         BLOCKS / 2
     );
+}
+
+#[test]
+fn remainders_wait_only_where_completions_come_in_batches() {
+    let file = scratch(Content::new(5));
+    for (complete_min, free_after) in [(1, [5, 2, 0]), (3, [5, 2, 2])] {
+        for plain in [true, false] {
+            let mut job = setup(&file, Expected::Echo, Rw::Randread, 8);
+            let spec = Arc::get_mut(&mut job.spec).expect("not shared");
+            spec.options.iodepth_batch_complete_min = complete_min;
+            let mut running = Running::<Null>::new(job, Arc::default()).expect("an engine");
+            let units = running.plain.expect("reads of one length in a closed loop");
+            for free in free_after {
+                let filled = match plain {
+                    true => running.fill_plain(0, units),
+                    false => running.fill(0),
+                };
+                assert_eq!(running.free.len(), free, "{complete_min} {plain}");
+                let waits = matches!(filled, Filled::All { .. });
+                assert_eq!(waits, free == free_after[2], "{complete_min} {plain}");
+                if waits {
+                    break;
+                }
+            }
+        }
+    }
 }
 
 #[test]
