@@ -33,9 +33,11 @@ const PAIRMATRIX: Row = Row {
         tournament: rounds of disjoint pairs, n - 1 of them for n nodes (n if n is odd), in each \
         round one direction after the other, the whole tournament --passes times. In a visit the \
         receiver first times --pings ping-pongs of 8 bytes; latency_ns is half a round trip. When \
-        all pairs are done with that, it times the windows: it sends 1 byte, the sender answers \
-        with W MPI_Isend, and the receiver takes them with W MPI_Irecv into one buffer and \
-        MPI_Waitall; bandwidth_bytes_per_s of a window is size * W / t. matrix[from][to] is the \
+        all pairs are done with that, it times the windows: it sends their length in 4 bytes, the \
+        sender answers with W MPI_Isend, and the receiver takes them with W MPI_Irecv into one \
+        buffer and MPI_Waitall; bandwidth_bytes_per_s of a window is size * W / t. A window of one \
+        message comes first: where it says that all would take longer than --visit-ms, windows get \
+        smaller and then fewer. matrix[from][to] is the \
         median over all windows of a pair, its 95 % interval beside it; the metrics are median, \
         minimum and maximum over pairs. Slow nodes and pairs: the logarithms are fitted as overall \
         + egress(from) + ingress(to) by median polish; what falls short by 25 % (latency: twice as \
@@ -74,6 +76,21 @@ const PAIRMATRIX: Row = Row {
             least: 1,
             most: 100_000,
             default: "20",
+        },
+        Choice::Count {
+            name: "visit-ms",
+            help: "The windows of a visit take some so many milliseconds: of a slow pair fewer \
+                messages are timed",
+            least: 1,
+            most: 3_600_000,
+            default: "1000",
+        },
+        Choice::Count {
+            name: "time-limit",
+            help: "No round begins after so many seconds: what was measured by then is reported",
+            least: 1,
+            most: 86_400,
+            default: "3600",
         },
     ],
     synchronised: false,

@@ -20,6 +20,8 @@ pub struct Window {
     tag: c_int,
     pub(super) requests: Vec<ffi::MPI_Request>,
     statuses: Vec<ffi::MPI_Status>,
+    /// How many of them are in use.
+    used: usize,
 }
 
 impl Window {
@@ -37,7 +39,13 @@ impl Window {
             tag,
             requests: vec![null; messages],
             statuses: vec![status; messages],
+            used: messages,
         }
+    }
+
+    /// Uses so many of the window's places from now on, at most all.
+    pub fn use_places(&mut self, messages: usize) {
+        self.used = messages.min(self.requests.len());
     }
 
     /// Sends the message as often as the window has places, and waits until all have left.
@@ -60,7 +68,7 @@ impl Window {
 
     /// How many bytes each message of the last received window had.
     pub fn received_bytes(&self) -> impl Iterator<Item = i32> {
-        self.statuses
+        self.statuses[..self.used]
             .iter()
             .map(|status| Status::from_raw(*status).count(u8::equivalent_datatype()))
     }
@@ -68,7 +76,7 @@ impl Window {
     /// Posts all sends. Until [`Window::wait_all`] returned, the caller keeps the message as it is.
     pub(super) fn post_sends(&mut self, message: &[u8]) -> anyhow::Result<()> {
         let count = c_int::try_from(message.len())?;
-        for request in &mut self.requests {
+        for request in &mut self.requests[..self.used] {
             // SAFETY: callers keep the message borrowed or own it until wait_all has completed
             // every request, and MPI only reads it; several sends may read one buffer at a time
             // (MPI 2.2 and later).
@@ -91,7 +99,7 @@ impl Window {
     /// Posts all receives. Until [`Window::wait_all`] returned, the caller leaves the buffer alone.
     pub(super) fn post_receives(&mut self, buffer: &mut [u8]) -> anyhow::Result<()> {
         let count = c_int::try_from(buffer.len())?;
-        for request in &mut self.requests {
+        for request in &mut self.requests[..self.used] {
             // SAFETY: callers keep the buffer borrowed exclusively or own it until wait_all has
             // completed every request, and none writes beyond `count` bytes. The messages overwrite
             // each other, as in OSU's test; all of a window have the same content, so their order
@@ -183,8 +191,9 @@ impl Window {
 
     pub(super) fn wait_all(&mut self) -> anyhow::Result<()> {
         // At most spec::MAX_WINDOW, which a C int holds.
-        let messages = self.requests.len() as c_int;
-        // SAFETY: both arrays have `messages` elements, and every request was posted just now.
+        let messages = self.used as c_int;
+        // SAFETY: both arrays have as many elements or more, and each of these requests was posted
+        // just now.
         let code = unsafe {
             ffi::MPI_Waitall(
                 messages,

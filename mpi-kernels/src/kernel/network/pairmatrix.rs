@@ -19,10 +19,11 @@ use mpi::traits::{Communicator, Destination, Source};
 use reports::matrix::blame::Cell;
 use reports::matrix::pairs::{Cells, Pairs};
 use reports::matrix::tournament::{self, Round};
-use reports::measure::Clock;
-use reports::model::{MatrixNode, Measurement, Unavailable, Work};
+use reports::measure::{Clock, Ticks};
+use reports::model::{Flag, MatrixNode, Measurement, Severity, Unavailable, Work};
 use reports::stats;
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 const TAG: i32 = 11;
 const GO_TAG: i32 = 12;
@@ -55,13 +56,16 @@ pub fn run(driver: &mut Driver<'_>, _: &Row, point: &Point) -> anyhow::Result<Op
     );
     let mut player = world.agree(Player::new(world, &parties, point))?;
     let frame = Frame::open(world);
+    let limit = TimeLimit::of(point);
+    let mut late = false;
     for _ in 0..point.count("passes") {
         let mut fault = Ok(());
         for half in rounds
             .iter()
             .flat_map(|round| [(round, false), (round, true)])
         {
-            if driver.stop() {
+            late = limit.passed(world);
+            if driver.stop() || late {
                 break;
             }
             let visit = player.visit_of(half);
@@ -71,16 +75,94 @@ pub fn run(driver: &mut Driver<'_>, _: &Row, point: &Point) -> anyhow::Result<Op
             fault = fault.and(player.stream(visit));
         }
         world.agree(fault)?;
-        if driver.interrupted() {
+        if driver.interrupted() || late {
             break;
         }
     }
     let verified = "messages of pairs compared byte by byte: the first and the last of each visit";
     let rows = player.gather();
-    let windows = world.sum(player.windows);
+    let done = Done {
+        messages: world.sum(player.messages),
+        visits_cut: world.sum(player.visits_cut),
+        halves: player.visits,
+        planned_halves: 2 * rounds.len() as u64 * point.count("passes"),
+    };
     frame.close(driver, player.checks, verified, || {
-        numbers(&parties, &rows, windows, point)
+        numbers(&parties, &rows, &done, point)
     })
+}
+
+/// When no further round is begun.
+struct TimeLimit {
+    clock: Clock,
+    ends: Ticks,
+}
+
+impl TimeLimit {
+    fn of(point: &Point) -> Self {
+        let clock = Clock::get();
+        let length = Duration::from_secs(point.count("time_limit"));
+        let ends = clock.now() + clock.ticks(length);
+        Self { clock, ends }
+    }
+
+    /// Whether it has come for some rank; all of them know the same.
+    fn passed(&self, world: &World) -> bool {
+        let [passed] = world.max([u64::from(self.clock.now() > self.ends)]);
+        passed > 0
+    }
+}
+
+/// What became of the tournament.
+struct Done {
+    /// Timed messages.
+    messages: u64,
+    /// Visits that timed fewer messages than were asked for.
+    visits_cut: u64,
+    /// Halves of rounds, and how many there were to be.
+    halves: u64,
+    planned_halves: u64,
+}
+
+/// How the windows of a visit fit into its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Plan {
+    messages: usize,
+    warmup: u64,
+    timed: u64,
+}
+
+impl Plan {
+    /// As asked for, or if a message takes too long for that: smaller windows, because several of them
+    /// make an interval, and then fewer; one message at least.
+    fn of(point: &Point, one_ns: u64) -> Self {
+        let (warmup, timed) = (point.warmup, point.iterations);
+        let asked = point.window.unwrap_or(1);
+        let time_ns = 1_000_000 * point.count("visit_ms");
+        let fit = time_ns / one_ns.max(1);
+        let windows = warmup + timed;
+        if fit >= windows.saturating_mul(asked as u64) {
+            return Self {
+                messages: asked,
+                warmup,
+                timed,
+            };
+        }
+        // Less than what was asked for, which is a window's length.
+        let messages = (fit / windows).max(1) as usize;
+        let windows = (fit / messages as u64).clamp(1, windows);
+        let timed = windows.saturating_sub(warmup).max(1);
+        Self {
+            messages,
+            warmup: windows - timed,
+            timed,
+        }
+    }
+
+    /// Whether fewer messages are timed than were asked for.
+    fn is_cut(&self, point: &Point) -> bool {
+        (self.messages, self.timed) != (point.window.unwrap_or(1), point.iterations)
+    }
 }
 
 /// Who takes part.
@@ -149,7 +231,8 @@ struct Player<'w> {
     samples: Vec<Samples>,
     visits: u64,
     checks: u64,
-    windows: u64,
+    messages: u64,
+    visits_cut: u64,
 }
 
 impl<'w> Player<'w> {
@@ -179,7 +262,8 @@ impl<'w> Player<'w> {
             samples: (0..others).map(|_| empty()).collect(),
             visits: 0,
             checks: 0,
-            windows: 0,
+            messages: 0,
+            visits_cut: 0,
         })
     }
 
@@ -261,46 +345,67 @@ impl<'w> Player<'w> {
         }
     }
 
-    /// The windows of a visit, timed by the receiver, and the last message compared in full.
+    /// The windows of a visit, timed by the receiver, and the last message compared in full. The
+    /// receiver says how many messages it wants next; none ends the visit.
     fn stream(&mut self, visit: Visit) -> anyhow::Result<()> {
-        let windows = self.point.warmup + self.point.iterations;
-        let messages = self.point.window.unwrap_or(1);
-        let mut go = [0u8];
         match visit {
             Visit::Bye => Ok(()),
             Visit::SendTo(to) => {
                 let peer = self.process(to);
-                let mut window = self.window(to, messages);
-                for _ in 0..windows {
-                    peer.receive_into_with_tag(&mut go[..], GO_TAG);
+                let mut window = self.window(to);
+                let mut wanted = [0u8; 4];
+                loop {
+                    peer.receive_into_with_tag(&mut wanted[..], GO_TAG);
+                    match u32::from_le_bytes(wanted) {
+                        0 => return Ok(()),
+                        messages => window.use_places(messages as usize),
+                    }
                     window.send(&self.out)?;
                 }
-                Ok(())
             }
             Visit::ReceiveFrom(from) => {
-                let peer = self.process(from);
-                let mut window = self.window(from, messages);
-                let bytes = (self.point.size() * messages) as f64;
-                for number in 0..windows {
-                    let began = self.clock.now();
-                    peer.send_with_tag(&go[..], GO_TAG);
-                    window.receive(&mut self.into)?;
-                    let ns = self.clock.ns(self.clock.now().saturating_sub(began));
-                    if number >= self.point.warmup {
-                        self.samples[from]
-                            .bandwidth
-                            .push(bytes * 1e9 / ns.max(1) as f64);
+                let mut window = self.window(from);
+                // What a single one takes tells how many there is time for.
+                let one_ns = self.receive(&mut window, from, 1)?;
+                let plan = Plan::of(self.point, one_ns);
+                for number in 0..plan.warmup + plan.timed {
+                    let ns = self.receive(&mut window, from, plan.messages)?;
+                    if number >= plan.warmup {
+                        let bytes = (self.point.size() * plan.messages) as f64;
+                        let rate = bytes * 1e9 / ns.max(1) as f64;
+                        self.samples[from].bandwidth.push(rate);
                     }
                 }
-                self.windows += self.point.iterations;
+                let enough = 0u32.to_le_bytes();
+                self.process(from).send_with_tag(&enough[..], GO_TAG);
+                self.messages += plan.timed * plan.messages as u64;
+                self.visits_cut += u64::from(plan.is_cut(self.point));
                 self.checks += 1;
                 self.stamp(from, true).check(&self.into)
             }
         }
     }
 
-    fn window(&self, party: usize, messages: usize) -> Window {
+    /// Asks for a window of so many messages, and returns how long it took.
+    #[inline]
+    fn receive(
+        &mut self,
+        window: &mut Window,
+        from: usize,
+        messages: usize,
+    ) -> anyhow::Result<u64> {
+        window.use_places(messages);
+        // At most spec::MAX_WINDOW.
+        let wanted = (messages as u32).to_le_bytes();
+        let began = self.clock.now();
+        self.process(from).send_with_tag(&wanted[..], GO_TAG);
+        window.receive(&mut self.into)?;
+        Ok(self.clock.ns(self.clock.now().saturating_sub(began)))
+    }
+
+    fn window(&self, party: usize) -> Window {
         let peer = c_rank(self.ranks[party]);
+        let messages = self.point.window.unwrap_or(1);
         Window::new(self.world.comm(), peer, TAG, messages)
     }
 
@@ -377,7 +482,7 @@ fn by_sender(rows: &[Vec<PairCells>], of: fn(&PairCells) -> Option<Cell>) -> Cel
 fn numbers(
     parties: &Parties,
     rows: &[Vec<PairCells>],
-    windows: u64,
+    done: &Done,
     point: &Point,
 ) -> anyhow::Result<Numbers> {
     let pairs = Pairs {
@@ -387,13 +492,25 @@ fn numbers(
     };
     anyhow::ensure!(
         pairs.bandwidths.iter().flatten().any(Option::is_some),
-        "interrupted before any pair was measured"
+        "no pair was measured before the end: a signal, or --time-limit"
     );
-    let messages = windows * point.window.unwrap_or(1) as u64;
-    let (flags, findings) = pairs.found();
+    let (mut flags, findings) = pairs.found();
+    if done.halves < done.planned_halves {
+        flags.push(Flag {
+            code: "time_limit".to_owned(),
+            severity: Severity::Degraded,
+            evidence: format!(
+                "{} of {} half rounds were held when --time-limit {} had passed",
+                done.halves,
+                done.planned_halves,
+                point.count("time_limit")
+            ),
+        });
+    }
     let facts: Map<String, Value> = [
         ("pairs_of", json!(parties.per)),
         ("parties", json!(parties.ranks.len())),
+        ("visits_cut", json!(done.visits_cut)),
         ("findings", findings),
     ]
     .map(|(name, value)| (name.to_owned(), value))
@@ -401,8 +518,8 @@ fn numbers(
     .collect();
     Ok(Numbers {
         work: Work {
-            ops: messages,
-            bytes: messages * point.size() as u64,
+            ops: done.messages,
+            bytes: done.messages * point.size() as u64,
         },
         metrics: pairs.metrics(),
         matrices: pairs.matrices(),
@@ -410,4 +527,42 @@ fn numbers(
         flags,
         ..Numbers::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_pair_gets_smaller_windows_and_then_fewer() {
+        let point = Point {
+            size_bytes: Some(1 << 20),
+            choices: Map::from_iter([("visit_ms".to_owned(), json!(100))]),
+            iterations: 5,
+            warmup: 1,
+            window: Some(8),
+            synchronisation: None,
+            clock: None,
+            time_budget_s: None,
+            ci_width: None,
+            delay: None,
+            spoil: false,
+            ranks: 4,
+            nodes: 4,
+        };
+        let plan = |ms: f64| Plan::of(&point, (ms * 1e6) as u64);
+        let of = |messages, warmup, timed| Plan {
+            messages,
+            warmup,
+            timed,
+        };
+        assert_eq!(plan(0.0), of(8, 1, 5));
+        assert_eq!(plan(100.0 / 48.0), of(8, 1, 5));
+        assert_eq!(plan(3.0), of(5, 1, 5));
+        assert_eq!(plan(16.0), of(1, 1, 5));
+        assert_eq!(plan(30.0), of(1, 1, 2));
+        assert_eq!(plan(60.0), of(1, 0, 1));
+        assert_eq!(plan(1e6), of(1, 0, 1));
+        assert!(!plan(1.0).is_cut(&point) && plan(3.0).is_cut(&point));
+    }
 }
