@@ -52,7 +52,8 @@ writes what was measured, flagged `interrupted`; mpirun itself then exits with 1
 
 Ranks that die or hang: every rank tells rank 0 over a TCP connection that it lives and how far it
 is. When one dies, falls silent, or nobody makes progress for --deadline seconds, rank 0 names it,
-writes a report of what was measured until then, and ends the job.
+writes a report of what was measured until then, and ends the job. So it is until all processes
+are gone: of one that stops on its way out, after the report was written, the report stays.
 
 Transport: the report says which way the library claims to use and whether the byte counters of
 lo, of network and RDMA devices, and of the ranks' own sockets bear it out (transport_proof). Numbers

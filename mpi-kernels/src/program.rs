@@ -9,8 +9,8 @@ use crate::raw::Raw;
 use crate::spec::{ClockSource, Point, Sweep};
 use crate::watchdog::Watchdog;
 use crate::world::World;
-use anyhow::Context;
 use mpi_world::beginning;
+use mpi_world::job::{self, Done};
 use reports::case;
 use reports::host::Host;
 use reports::matrix::placement;
@@ -22,7 +22,6 @@ use serde_json::Value;
 use std::fs;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
 
 /// Runs the program and returns what the process exits with; the same on all ranks.
 #[must_use]
@@ -79,19 +78,10 @@ fn run(row: &Row, sweep: &Sweep, output: &OutputArgs) -> anyhow::Result<ExitCode
     }
     // MPI_THREAD_SINGLE, as the peers run: at MPI_THREAD_FUNNELED Open MPI 4.1 needs a quarter more
     // for a message of 8 bytes. The watchdog's thread is there, and never calls MPI.
-    let universe = mpi::initialize().context("MPI is initialised already")?;
-    beginning::abort_all_on_panic();
-    let world = World::of(universe.world(), crate::PROGRAM);
-    Ok(match run_in(&world, row, sweep, output) {
-        // Told before MPI_Finalize, where all ranks meet: launchers end the job when the first
-        // process leaves with a failure.
-        Err(error) if world.is_root() => frame::main(crate::PROGRAM, || Err(error)),
-        Err(error) => ExitCode::from(frame::error_code(&error)),
-        Ok(code) => ExitCode::from(code),
-    })
+    job::run(crate::PROGRAM, |world| run_in(world, row, sweep, output))
 }
 
-fn run_in(world: &World, row: &Row, sweep: &Sweep, output: &OutputArgs) -> anyhow::Result<u8> {
+fn run_in(world: &World, row: &Row, sweep: &Sweep, output: &OutputArgs) -> anyhow::Result<Done> {
     world.ensure_same(
         "the programs or MPI libraries of the nodes",
         &beginning::build(crate::PROGRAM),
@@ -123,17 +113,9 @@ fn run_in(world: &World, row: &Row, sweep: &Sweep, output: &OutputArgs) -> anyho
     let mut driver = Driver::new(world, raw);
     measure(&mut driver, row, &points, ledger.as_deref());
     let samples = driver.finish();
-    if let Some((ledger, unheard)) = ledger.as_ref().zip(watchdog.unheard()) {
-        ledger.flag(Severity::Info, "hangs_unnamed", unheard);
-    }
-    // The code is rank 0's, because only it knows what became of the report.
-    let code = ledger.map_or(0, |ledger| {
-        let code = conclude(&ledger);
-        told(samples).unwrap_or(code)
-    });
-    let code = world.of_root(code);
-    drop(watchdog);
-    Ok(code)
+    let code = job::conclude(&watchdog, ledger.as_deref());
+    let code = ledger.and_then(|_| told(samples)).unwrap_or(code);
+    Ok(job::end(world, watchdog, code))
 }
 
 /// The seed of what the kernel draws at random, if it does.
@@ -217,16 +199,6 @@ fn told(result: anyhow::Result<()>) -> Option<u8> {
     let error = result.err()?;
     eprintln!("{}: {error:#}", crate::PROGRAM);
     Some(EXIT_FAILED)
-}
-
-/// Writes and prints the report, unless the watchdog has done so: then it also ends the process.
-fn conclude(ledger: &Ledger) -> u8 {
-    match ledger.close() {
-        Some(conclusion) => conclusion.emit(),
-        None => loop {
-            thread::park();
-        },
-    }
 }
 
 /// Measures every point of the sweep; rank 0 enters what came of them into its ledger.

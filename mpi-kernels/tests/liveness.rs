@@ -4,12 +4,15 @@
 mod common;
 #[path = "common/long_run.rs"]
 mod long_run;
+#[path = "common/slow_reader.rs"]
+mod slow_reader;
 
 use common::stderr;
-use long_run::{long_run, wait_for, wait_until_gone};
+use long_run::{long_run, pids, start, wait_for, wait_until_gone};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reports::model::{self, Outcome, Report};
+use slow_reader::SlowReader;
 use std::path::Path;
 use std::process::{Child, Output};
 use std::time::Duration;
@@ -98,4 +101,25 @@ fn an_interruption_does_not_wait_for_a_rank_that_hangs() {
     let output = end(child, &ranks);
     said_once(&output, "a signal asked the job to end");
     partial_report(folder.path(), &["a signal", "latency, 8 bytes"]);
+}
+
+/// The last measurement is done: ranks meet in MPI_Finalize, and one does not come.
+#[test]
+fn a_rank_that_is_stopped_on_its_way_out_is_named_and_the_report_stays() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut reader = SlowReader::new(&folder.path().join("report.json"));
+    let words = ["barrier", "-i", "5", "--deadline", "6"];
+    let child = start(folder.path(), 3, &words, 1);
+    let ranks = pids(folder.path(), 3);
+    reader.wait_for_begin();
+    // The watchdogs know each other by now.
+    std::thread::sleep(Duration::from_millis(500));
+    kill(ranks[1], Signal::SIGSTOP).expect("the rank runs");
+    let report = reader.report();
+    let measured = report.cases[0].outcome.measurement().expect("it is done");
+    let mut flags = measured.validity.flags.iter();
+    assert!(!flags.any(|flag| flag.code == "job_ended_early"));
+    let output = end(child, &ranks);
+    said_once(&output, &format!("(pid {}) has not answered for", ranks[1]));
+    said_once(&output, "the job ends, its report is written");
 }

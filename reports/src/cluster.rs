@@ -9,6 +9,7 @@
 //! because a median over the nodes that answered says nothing of the one that did not. [`merge`]
 //! does this for files and writes a folder.
 
+mod addresses;
 mod clocks;
 mod coverage;
 mod hosts;
@@ -18,6 +19,7 @@ mod nodes;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use addresses::{is_this_host, why_absent};
 pub(crate) use hosts::same_host;
 pub use hosts::{HostfileError, lines_of, read_hostfile};
 pub(crate) use nodes::natural;
@@ -37,7 +39,7 @@ pub enum Expected {
     AsReported,
     /// So many.
     Count(usize),
-    /// These, by their host names.
+    /// These, by their host names. An address is a name that no report has: see [`Expected::named`].
     Hosts(Vec<String>),
 }
 

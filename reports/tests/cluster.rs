@@ -167,6 +167,42 @@ fn who_is_missing_is_named_and_nothing_half_is_left() {
     }
 }
 
+/// Reports hold no addresses, so names are looked up: of this machine they are known, of a node in no
+/// report they are not, and it is said which address that is.
+#[test]
+fn a_list_of_addresses_is_matched_with_the_nodes() {
+    let own = nix::unistd::gethostname().expect("it has a name");
+    let own = own.to_string_lossy().into_owned();
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let nodes = [storage(&own, 1000.0, 2), storage("n2", 1000.0, 2)];
+    write(&dir.path().join("all"), nodes);
+    let hosts = "127.0.0.1 slots=2\nn2\n192.0.2.9:4\n";
+    fs::write(dir.path().join("hosts"), hosts).expect("writable");
+    let args = ["screen", "all", "--hostfile", "hosts", "--json"];
+    let output = reports(dir.path(), &args);
+    let verdicts: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(output.status.code(), Some(6), "{verdicts}");
+    let nodes = verdicts["nodes"].as_array().expect("a list");
+    let status = |node: &Value| (node["node"].clone(), node["status"] == "unreachable");
+    let mut found: Vec<_> = nodes.iter().map(status).collect();
+    found.sort_by_key(|(name, _)| name.to_string());
+    let mut expected = [(own.as_str(), false), ("n2", false), ("192.0.2.9", true)];
+    expected.sort_by_key(|(name, _)| format!("{name:?}"));
+    assert_eq!(found, expected.map(|(name, out)| (name.into(), out)));
+    let why = "192.0.2.9 is the address of no node in the reports";
+    assert!(text(&output.stdout).contains(why), "{verdicts}");
+
+    let args = ["merge", "all", "--hostfile", "hosts", "-o", "cluster"];
+    let output = reports(dir.path(), &args);
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    assert!(
+        said.contains("1 of 3 nodes in no report: 192.0.2.9 ("),
+        "{said}"
+    );
+    assert!(!said.contains("not on the list"), "{said}");
+}
+
 /// A suite with one row whose command writes the given reports where it is asked to.
 fn per_node(dir: &Path, reports: impl IntoIterator<Item = Report>) {
     write(&dir.join("made"), reports);

@@ -4,6 +4,8 @@
 mod common;
 #[path = "common/ranks.rs"]
 mod ranks;
+#[path = "../../mpi-kernels/tests/common/slow_reader.rs"]
+mod slow_reader;
 
 use common::{failure, folder, is_empty, measured, program, report, run_in};
 use nix::sys::signal::{Signal, kill};
@@ -11,6 +13,7 @@ use nix::unistd::Pid;
 use ranks::{can_rank, pid_of, run_ranks, start_ranks, wait_for};
 use reports::model::Aggregation::{Max, Total};
 use reports::model::{Fact, Measurement};
+use slow_reader::SlowReader;
 
 const LAYOUTS: [&str; 3] = ["file-per-rank", "shared-segmented", "shared-strided"];
 /// Small, and every byte is checked.
@@ -207,6 +210,42 @@ fn a_rank_that_is_killed_leaves_nothing_behind() {
             is_empty(dir.path()).then_some(())
         });
     }
+}
+
+/// The last measurement is done: ranks meet in MPI_Finalize, and one does not come.
+#[test]
+fn a_rank_that_is_stopped_on_its_way_out_is_named_and_the_report_stays() {
+    if !can_rank() {
+        return;
+    }
+    let (dir, pids) = (folder(), folder());
+    let file = pids.path().join("report.json");
+    let mut reader = SlowReader::new(&file);
+    let file = file.to_str().expect("a plain path");
+    let words = ["shared", "--deadline", "6", "-o", file];
+    let child = start_ranks(dir.path(), pids.path(), 3, &[&words[..], &SMALL].concat());
+    let ranks = [0, 1, 2].map(|rank| pid_of(pids.path(), rank));
+    reader.wait_for_begin();
+    // The watchdogs know each other by now.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    kill(Pid::from_raw(ranks[1]), Signal::SIGSTOP).expect("the rank runs");
+    let report = reader.report();
+    assert!(!flags(measured(&report)).contains(&"job_ended_early"));
+    let output = child.wait_with_output().expect("mpirun ends");
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    let name = format!("(pid {}) has not answered for", ranks[1]);
+    assert!(said.contains(&name), "{said}");
+    assert!(
+        said.contains("the job ends, its report is written"),
+        "{said}"
+    );
+    for pid in ranks {
+        wait_for("the end of a rank", || {
+            kill(Pid::from_raw(pid), None).is_err().then_some(())
+        });
+    }
+    assert!(is_empty(dir.path()), "its folder is removed");
 }
 
 #[test]

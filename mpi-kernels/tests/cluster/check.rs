@@ -11,6 +11,8 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/cluster");
 const HPC: &str = "pcluster/hpc.yaml";
 const STACK: &str = "batch/batch.yaml";
 const SUITE: &str = "slurm/suite.sbatch";
+const IMAGE: &str = "batch/Containerfile";
+const ROWS: &str = "slurm/nodes.toml";
 
 /// A file of ours, what is replaced in it (once), by what, and what must be said of it then.
 struct Broken(
@@ -254,6 +256,97 @@ const BROKEN: &[Broken] = &[
         "    ping \"$AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS\"\n",
         "uses AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS on the main node",
     ),
+    Broken(
+        "a libfabric that does not know EFA",
+        IMAGE,
+        "ARG BASE=hpc-bench:efa",
+        "ARG BASE=hpc-bench",
+        "has the libfabric of debian, which does not know EFA, but ",
+    ),
+    Broken(
+        "no libfabric at all",
+        IMAGE,
+        "ARG BASE=hpc-bench:efa",
+        "ARG BASE=docker.io/library/debian:bookworm-slim",
+        "has no libfabric, but ",
+    ),
+    Broken(
+        "an entry point without an MPI",
+        IMAGE,
+        "FROM ${BASE}",
+        "FROM ubuntu:24.04",
+        "has no MPI, and its entry point scripts/cluster/batch/entry starts ranks with Open MPI",
+    ),
+    Broken(
+        "an entry point for another MPI",
+        IMAGE,
+        "FROM ${BASE}\n",
+        "FROM ubuntu:24.04\nRUN apt-get update && apt-get install -y mpich\n",
+        "has MPICH, but its entry point scripts/cluster/batch/entry sets what Open MPI reads",
+    ),
+    Broken(
+        "two MPIs",
+        IMAGE,
+        "iproute2 awscli",
+        "iproute2 awscli mpich",
+        "has Open MPI and MPICH: which mpirun the programs get is an accident",
+    ),
+    Broken(
+        "an entry point that is not in the image",
+        IMAGE,
+        "batch/entry /usr/local/bin/entry",
+        "batch/entry /usr/local/bin/enter",
+        "ENTRYPOINT /usr/local/bin/entry: no COPY puts a file there",
+    ),
+    Broken(
+        "a file that is not in the checkout",
+        IMAGE,
+        "COPY scripts/cluster/batch/entry",
+        "COPY scripts/cluster/batch/enter",
+        "COPY scripts/cluster/batch/enter: there is no such file in the checkout",
+    ),
+    Broken(
+        "more ranks than slots",
+        ROWS,
+        "\"-n\", \"2\", \"--map-by\", \"ppr:1:node\", \"mpi-kernels\", \"latency\"",
+        "\"-n\", \"3\", \"mpi-kernels\", \"latency\"",
+        "row latency: mpirun starts 3 ranks, but 2 nodes (",
+    ),
+    Broken(
+        "more ranks than slots on a node",
+        ROWS,
+        "\"mpirun\", \"--map-by\", \"ppr:1:node\",\n",
+        "\"mpirun\", \"--map-by\", \"ppr:4:node\",\n",
+        "row allreduce: mpirun starts 4 ranks on each node, but a node of 2 nodes (",
+    ),
+    Broken(
+        "more ranks than one for each node",
+        ROWS,
+        "\"-n\", \"2\", \"--map-by\", \"ppr:1:node\", \"mpi-kernels\", \"bw\"",
+        "\"-n\", \"4\", \"--map-by\", \"ppr:1:node\", \"mpi-kernels\", \"bw\"",
+        "row bw: mpirun starts 4 ranks, 1 on each node, but there are 2 nodes (",
+    ),
+    Broken(
+        "nodes without a report",
+        ROWS,
+        "name = \"pairmatrix\"\ncommand = [\"mpirun\",",
+        "name = \"pairmatrix\"\nper_node = true\ncommand = [\"mpirun\", \"-n\", \"1\",",
+        "row pairmatrix: per_node, but mpirun starts 1 rank on 2 nodes (",
+    ),
+    Broken(
+        "a report of one node",
+        "../suites/screen.toml",
+        "command = [\"mpirun\", \"--map-by\", \"ppr:1:node\", \"storage-bench\"",
+        "command = [\"storage-bench\"",
+        "row storage: per_node, but no launcher starts it",
+    ),
+    Broken(
+        "no TOML",
+        ROWS,
+        "name = \"nodes\"",
+        "name = nodes",
+        "cannot be read: ",
+    ),
 ];
 
 fn check(args: &[&str]) -> Output {
@@ -290,7 +383,7 @@ fn nothing_is_found_in_ours() {
         "{said}{}",
         stderr(&output)
     );
-    assert!(said.contains("8 files checked: nothing found"), "{said}");
+    assert!(said.contains("15 files checked: nothing found"), "{said}");
     assert!(
         said.contains("to be filled in: YOUR-KEY-NAME YOUR-REGION"),
         "{said}"
@@ -305,16 +398,17 @@ fn what_is_broken_is_found_with_the_reason() {
         let Broken(name, file, from, to, _) = broken;
         let text = fs::read_to_string(Path::new(FOLDER).join(file)).expect("a file of ours");
         assert!(text.contains(from), "{name}: {file} has no {from}");
-        let suffix = file.rsplit('/').next().expect("a name");
-        let path = folder.path().join(format!("{number:02}-{suffix}"));
+        // Under its own name, by which others speak of it.
+        let own = folder.path().join(number.to_string());
+        fs::create_dir(&own).expect("it can be made");
+        let path = own.join(file.rsplit('/').next().expect("a name"));
         fs::write(&path, text.replacen(from, to, 1)).expect("it can be written");
         path
     };
     let paths: Vec<_> = (0..).zip(BROKEN).map(|(n, b)| write(n, b)).collect();
-    let whole = Path::new(FOLDER).join(HPC);
     let plain = |path: &PathBuf| path.to_str().expect("a plain path").to_owned();
     let mut args: Vec<_> = paths.iter().map(plain).collect();
-    args.push(plain(&whole));
+    args.extend([HPC, STACK, SUITE].map(|whole| plain(&Path::new(FOLDER).join(whole))));
     let output = check(&args.iter().map(String::as_str).collect::<Vec<_>>());
     let said = stdout(&output);
     assert_eq!(output.status.code(), Some(1), "{said}{}", stderr(&output));
@@ -347,6 +441,43 @@ fn words_to_fill_in_are_named_where_it_is_for_earnest() {
     let output = check(&["no/such/file.yaml"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("there is no file no/such/file.yaml"));
+}
+
+/// What a row may start depends on where it is to run: two hosts of two slots hold a suite's ranks,
+/// one of them alone does not.
+#[test]
+fn rows_of_a_suite_are_held_against_a_host_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("some.hosts");
+    let suite = Path::new(FOLDER).join("../suites/instance.toml");
+    let args = [&path, &suite].map(|path| path.to_str().expect("a plain path").to_owned());
+    let args = args.each_ref().map(String::as_str);
+    for (lines, code, expected) in [
+        (
+            "n1 slots=2\nn2 slots=2\n",
+            0,
+            "2 files checked: nothing found",
+        ),
+        // How many slots there are without a word of them is known on the hosts only.
+        ("n1\nn2\n", 0, "2 files checked: nothing found"),
+        (
+            "n1 slots=2\n",
+            1,
+            "row mpi-allreduce: mpirun starts 4 ranks, but 1 node (",
+        ),
+    ] {
+        fs::write(&path, lines).expect("it can be written");
+        let output = check(&args);
+        let said = stdout(&output);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{said}{}",
+            stderr(&output)
+        );
+        assert!(said.contains(expected), "{expected}, in:\n{said}");
+    }
+    assert!(stdout(&check(&args)).contains("hold 2: they would share CPUs"));
 }
 
 #[test]

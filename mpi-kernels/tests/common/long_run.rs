@@ -11,15 +11,21 @@ use std::time::{Duration, Instant};
 /// Starts it; its ranks write their process ids into `folder`, and rank 0 its report. After a
 /// signal or a failure mpirun kills what is left of it in so many seconds.
 pub fn long_run(folder: &Path, ranks: usize, more: &[&str], kill_after_s: u32) -> Child {
+    let words = ["latency", "-m", "8:16", "-i", "100000000"];
+    start(folder, ranks, &[&words[..], more].concat(), kill_after_s)
+}
+
+/// The same of other words of the command line.
+pub fn start(folder: &Path, ranks: usize, words: &[&str], kill_after_s: u32) -> Child {
     let script = r#"echo $$ > "$PIDS/$OMPI_COMM_WORLD_RANK.part"; \
         mv "$PIDS/$OMPI_COMM_WORLD_RANK.part" "$PIDS/$OMPI_COMM_WORLD_RANK"; exec "$0" "$@""#;
     mpirun(ranks)
         .args(["--mca", "odls_base_sigkill_timeout"])
         .arg(kill_after_s.to_string())
         .args(["-x", "PIDS", "sh", "-c", script, PROGRAM])
-        .args(["latency", "-m", "8:16", "-i", "100000000", "-o"])
+        .args(words)
+        .arg("-o")
         .arg(folder.join("report.json"))
-        .args(more)
         .env("PIDS", folder)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -11,6 +11,7 @@ use reports::program::{self, EXIT_FAILED, OutputArgs, Session};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 /// The cases of a run that are done and those that are to come.
 pub struct Ledger(Mutex<Pages>);
@@ -28,6 +29,8 @@ struct Pages {
     flags: Validity,
     /// A report that was written lest there be none, under a name of its own.
     provisional: Option<PathBuf>,
+    /// The main thread has put the report where the user asked.
+    written: bool,
 }
 
 /// Adds to a case what the hosts of the run say about it.
@@ -79,6 +82,7 @@ impl Ledger {
             draft: None,
             flags: Validity::default(),
             provisional: None,
+            written: false,
         }))
     }
 
@@ -105,9 +109,30 @@ impl Ledger {
         self.pages().flags.flag(severity, code, evidence);
     }
 
+    /// Closes the ledger of a run that came to its end, writes and prints its report, and gives the
+    /// exit code that it deserves. Does not return if the run was broken off: who did that writes
+    /// the report and ends the process.
+    #[must_use]
+    pub fn conclude(&self) -> u8 {
+        let Some(conclusion) = self.close() else {
+            loop {
+                thread::park();
+            }
+        };
+        let code = conclusion.emit();
+        self.pages().written = true;
+        code
+    }
+
+    /// Whether [`Self::conclude`] is done, so that nothing is lost if the process ends.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.pages().written
+    }
+
     /// Closes the ledger of a run that came to its end. `None` if it was closed before.
     #[must_use]
-    pub fn close(&self) -> Option<Conclusion> {
+    fn close(&self) -> Option<Conclusion> {
         self.pages().close()
     }
 

@@ -9,6 +9,11 @@
 //! report that the main thread cannot write, tells the others to end themselves, has silent
 //! processes killed by those of their node, and ends its own.
 //!
+//! It stays through `MPI_Finalize` and until the processes are gone ([`crate::job`]): a rank that is
+//! through says goodbye and waits; rank 0 answers when all have said it, and goes when all their
+//! connections are closed, which the kernel does at the end of a process. Only a rank 0 that is
+//! stopped when all others are gone has nobody left to name it.
+//!
 //! Nobody but the ranks of a run is listened to: a random token goes round through MPI, and the
 //! listener is on the loopback interface if all ranks are on one node. Where a rank cannot reach it
 //! the run goes on; such a rank's hang is noticed and cannot be named.
@@ -43,7 +48,7 @@ const CALLS_WITHIN: Duration = Duration::from_secs(10);
 /// The most addresses of rank 0's node that are tried.
 const MAX_ADDRESSES: usize = 16;
 
-/// Watches over this rank until it is dropped.
+/// Watches over this rank until it is dropped, which waits for the other ranks to be as far.
 pub struct Watchdog {
     shared: Arc<Shared>,
     wake: Option<UnixStream>,
@@ -58,8 +63,13 @@ pub struct Watchdog {
 struct Shared {
     /// The main thread is done.
     finished: AtomicBool,
-    /// On rank 0 how many others are connected, elsewhere 1 if this rank is.
+    /// The report is written, as far as this rank knows.
+    reported: AtomicBool,
+    /// On rank 0 how many others are connected.
     attached: AtomicUsize,
+    /// It is decided whether the end of the main thread waits for this one: whichever of them sets
+    /// it first decides. A thread that is still looking for rank 0 has nobody to take leave of.
+    settled: AtomicBool,
 }
 
 /// Where rank 0 listens, and who it is.
@@ -129,16 +139,17 @@ impl Watchdog {
         })
     }
 
-    /// How many others this rank is connected with.
-    fn attached(&self) -> usize {
-        self.shared.attached.load(Ordering::Relaxed)
+    /// Notes that the report is written: what ends the job from here on says so.
+    pub fn reported(&self) {
+        self.shared.reported.store(true, Ordering::SeqCst);
     }
 
     /// On rank 0, whether there are ranks that could not reach it, in words. Nothing is said of runs
     /// so short that they may have been about to.
     #[must_use]
     pub fn unheard(&self) -> Option<String> {
-        let (attached, others) = (self.attached(), self.others);
+        let attached = self.shared.attached.load(Ordering::Relaxed);
+        let others = self.others;
         (attached < others && self.began.elapsed() > CALLS_WITHIN).then(|| {
             format!(
                 "{} of {others} ranks cannot reach rank 0 over TCP: a hang among them would have \
@@ -165,19 +176,20 @@ fn begin(
     let thread = thread::Builder::new().name("watchdog".to_owned());
     match listener.zip(ledger) {
         Some((listener, ledger)) => {
+            post.shared.settled.store(true, Ordering::SeqCst);
             thread.spawn(move || root::Root::new(post, &channel, listener, ledger).watch())
         }
         None => thread.spawn(move || rank::watch(&post, &channel)),
     }
 }
 
-/// The end of this rank's work: the thread says goodbye, so that nobody takes it for dead.
+/// The end of this rank's work: the thread says goodbye, so that nobody takes it for dead, and stays
+/// until all have.
 impl Drop for Watchdog {
     fn drop(&mut self) {
         self.shared.finished.store(true, Ordering::SeqCst);
         self.wake.take();
-        // A thread that has no connection has nobody to take leave of, and may be waiting for one.
-        if self.attached() > 0
+        if self.shared.settled.swap(true, Ordering::SeqCst)
             && let Some(thread) = self.thread.take()
         {
             let _ = thread.join();
@@ -246,6 +258,13 @@ fn beat(deadline: Duration) -> Duration {
 /// After how long without a word a rank counts as silent.
 fn answers_within(deadline: Duration) -> Duration {
     (deadline * 3 / 5).max(beat(deadline) * 2)
+}
+
+impl Post {
+    /// Whether the main thread is done.
+    fn is_finished(&self) -> bool {
+        self.shared.finished.load(Ordering::SeqCst)
+    }
 }
 
 /// Ends this process at once: its main thread waits in MPI and cannot be asked to.

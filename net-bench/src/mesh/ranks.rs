@@ -14,6 +14,7 @@ use crate::server::Server;
 use anyhow::Context;
 use mpi::traits::{Communicator, CommunicatorCollectives};
 use mpi_world::beginning;
+use mpi_world::job::{self, Done};
 use mpi_world::ledger::Ledger;
 use mpi_world::watchdog::{Watchdog, own_addresses};
 use mpi_world::world::World;
@@ -41,19 +42,10 @@ const DRAFT_EVERY: Duration = Duration::from_secs(2);
 
 /// Measures a mesh of the nodes of this job. An error is everybody's, and rank 0's to tell.
 pub(super) fn run(args: &MeshArgs, topology: Option<&Topology>) -> anyhow::Result<ExitCode> {
-    let universe = mpi::initialize().context("MPI is initialised already")?;
-    beginning::abort_all_on_panic();
-    let world = World::of(universe.world(), PROGRAM);
-    Ok(match run_in(&world, args, topology) {
-        // Told before MPI_Finalize, where all ranks meet: launchers end the job when the first
-        // process leaves with a failure.
-        Err(error) if world.is_root() => program::main(PROGRAM, || Err(error)),
-        Err(error) => ExitCode::from(program::error_code(&error)),
-        Ok(code) => ExitCode::from(code),
-    })
+    job::run(PROGRAM, |world| run_in(world, args, topology))
 }
 
-fn run_in(world: &World, args: &MeshArgs, topology: Option<&Topology>) -> anyhow::Result<u8> {
+fn run_in(world: &World, args: &MeshArgs, topology: Option<&Topology>) -> anyhow::Result<Done> {
     world.ensure_same(
         "the programs or MPI libraries of the nodes",
         &beginning::build(PROGRAM),
@@ -76,7 +68,9 @@ fn run_in(world: &World, args: &MeshArgs, topology: Option<&Topology>) -> anyhow
     let mesh = world.agree(args.mesh(peers, key))?;
     if args.dry_run {
         let printed = world.is_root().then(|| command::print_plan(&mesh));
-        return printed.transpose().map(|_| program::EXIT_MEASURED);
+        return printed
+            .transpose()
+            .map(|_| Done::unwatched(program::EXIT_MEASURED));
     }
     let paths = paths(world, topology, &hosts)?;
     let ledger = world.is_root().then(|| {
@@ -99,25 +93,13 @@ fn run_in(world: &World, args: &MeshArgs, topology: Option<&Topology>) -> anyhow
     if let Some((ledger, measured)) = ledger.as_ref().zip(measured) {
         ledger.enter(Outcome::of(measured));
     }
-    if let Some((ledger, unheard)) = ledger.as_ref().zip(watchdog.unheard()) {
-        ledger.flag(Severity::Info, "hangs_unnamed", unheard);
-    }
-    let code = ledger.map_or(0, |ledger| match ledger.close() {
-        Some(conclusion) => conclusion.emit(),
-        // The watchdog writes the report, and ends the process.
-        None => loop {
-            thread::park();
-        },
-    });
+    let code = job::conclude(&watchdog, ledger.as_deref());
     if lost {
-        // A rank that does not answer would be waited for at the end of MPI, for ever.
+        // It is known already that somebody does not answer: no need to wait for the watchdog.
         eprintln!("{PROGRAM}: the job is ended without those that do not answer");
         world.comm().abort(i32::from(code));
     }
-    // The code is rank 0's, because only it knows what became of the report.
-    let code = world.of_root(code);
-    drop(watchdog);
-    Ok(code)
+    Ok(job::end(world, watchdog, code))
 }
 
 /// Serves on each node, coordinates on rank 0, and waits until all are done; the measurement is rank

@@ -32,7 +32,7 @@ pub(crate) struct MergeArgs {
     #[arg(long, value_name = "N", conflicts_with = "hostfile",
         value_parser = clap::value_parser!(u32).range(1..=65536))]
     nodes: Option<u32>,
-    /// These nodes there ought to be: a host name a line, as mpirun takes it
+    /// These nodes there ought to be: a host name or address a line, as mpirun takes it
     #[arg(long, value_name = "FILE")]
     hostfile: Option<PathBuf>,
 }

@@ -53,7 +53,7 @@ pub(crate) struct ScreenArgs {
     /// What counts as slow, a TOML file
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
-    /// The nodes: a host name a line, as mpirun takes it
+    /// The nodes: a host name or address a line, as mpirun takes it
     #[arg(long, value_name = "FILE")]
     hostfile: Option<PathBuf>,
     /// So many nodes there ought to be
@@ -112,11 +112,11 @@ pub(crate) fn run(args: &ScreenArgs) -> anyhow::Result<ExitCode> {
                 (Expected::AsReported, Some(record)) => record.expected,
                 (expected, _) => expected,
             };
-            let screening = judge(&reports, &rules, &expected, &[]);
+            let screening = judge(&reports, &rules, &expected.named(&reports), &[]);
             let screening = screening.map_err(|error| Usage(error.to_string()))?;
             conclude(args, &screening, folder)
         }
-        _ => measure(args, &rules, hosts.as_deref(), &expected),
+        _ => measure(args, &rules, hosts.as_deref(), expected),
     }
 }
 
@@ -125,7 +125,7 @@ fn measure(
     args: &ScreenArgs,
     rules: &Rules,
     hosts: Option<&[String]>,
-    expected: &Expected,
+    expected: Expected,
 ) -> anyhow::Result<ExitCode> {
     let (suite, text) = match &args.what {
         Some(path) => Suite::load(path).map_err(|error| Usage(error.to_string()))?,
@@ -148,7 +148,7 @@ fn measure(
     let session = session.map_err(|error| Usage(error.to_string()))?;
     let unreachable = reach(args, hosts, &mut suite, &out)?;
     if hosts.is_some_and(|hosts| hosts.len() == unreachable.len()) {
-        let screening = judge(&[], rules, expected, &unreachable);
+        let screening = judge(&[], rules, &expected, &unreachable);
         return conclude(args, &screening.map_err(|e| Usage(e.to_string()))?, &out);
     }
     let mut plan = Plan::new(&suite, seed);
@@ -165,9 +165,10 @@ fn measure(
         );
     }
     let mut reports = ran.reports;
-    let cluster = Cluster::of(&reports, expected);
+    let expected = expected.named(&reports);
+    let cluster = Cluster::of(&reports, &expected);
     cluster.flag(&mut reports);
-    let screening = judge(&reports, rules, expected, &unreachable);
+    let screening = judge(&reports, rules, &expected, &unreachable);
     let screening = screening.map_err(|error| Usage(error.to_string()))?;
     let page = Page::of_runs(&suite.name, &reports).with_cluster(&cluster, Some(&screening));
     model::write(&out.join("report.html"), &page.render()).context("cannot write the page")?;

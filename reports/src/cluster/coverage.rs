@@ -4,7 +4,7 @@
 //! of. A benchmark that two hosts ran between them misses nobody; one that ran on each node alone,
 //! or under a launcher across all of them, misses each node that is not in it.
 
-use super::{Expected, Fault, Kind, Nodes, same_host, some};
+use super::{Expected, Fault, Kind, Nodes, same_host, some, why_absent};
 use crate::model::{Report, Severity};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,12 +78,16 @@ pub(super) fn faults(
     };
     let everywhere: Vec<usize> = reports.iter().enumerate().map(|(at, _)| at).collect();
     if !absent.is_empty() {
-        let evidence = format!(
+        let addresses: Vec<String> = absent.iter().filter_map(|host| why_absent(host)).collect();
+        let mut evidence = format!(
             "{} of {} nodes in no report: {}",
             absent.len(),
             absent.len() + nodes.list().len(),
             some(&absent)
         );
+        if !addresses.is_empty() {
+            evidence.push_str(&format!(" ({})", some(&addresses)));
+        }
         let mut fault = Fault::new(Kind::MissingNode, Severity::Invalid, evidence);
         fault.nodes.clone_from(&absent);
         fault.touches = everywhere.into_iter().map(|at| (at, None)).collect();

@@ -32,8 +32,8 @@ pub enum HostfileError {
     },
 }
 
-/// The hosts of a file as mpirun takes it: `n1`, `n1 slots=2`, `n1:2`, and comments after `#`. Each
-/// host once, in the file's order.
+/// The hosts of a file as mpirun takes it: `n1`, `n1 slots=2`, `n1:2`, and comments after `#`; an
+/// address may stand for a name. Each host once, in the file's order.
 ///
 /// # Errors
 /// [`HostfileError`], which names the file and the line.
@@ -86,9 +86,7 @@ fn host(word: &str) -> Result<&str, String> {
         _ => word,
     };
     if address(host) {
-        return Err(format!(
-            "{host} is an address, and reports know hosts by their names: write the names"
-        ));
+        return Ok(host);
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     // What starts with a dash would be an option of the program that gets it.
@@ -98,10 +96,12 @@ fn host(word: &str) -> Result<&str, String> {
     Ok(host)
 }
 
-/// Whether two names are one host's: with and without its domain, in whatever case.
+/// Whether two names are one host's: with and without its domain, in whatever case. The parts of an
+/// address are no domains.
 pub(crate) fn same_host(a: &str, b: &str) -> bool {
     let short = |name: &str| name.split('.').next().unwrap_or(name).to_ascii_lowercase();
-    match a.contains('.') && b.contains('.') {
+    let address = |name: &str| name.parse::<IpAddr>().is_ok();
+    match address(a) || address(b) || a.contains('.') && b.contains('.') {
         true => a.eq_ignore_ascii_case(b),
         false => short(a) == short(b),
     }

@@ -80,7 +80,8 @@ pub struct Merged {
     pub unreadable: Vec<LoadError>,
 }
 
-/// Loads the reports and looks at all of them at once.
+/// Loads the reports and looks at all of them at once. Names are looked up for hosts that are known
+/// by their addresses.
 #[must_use]
 pub fn merge(paths: &[PathBuf], expected: Expected) -> Merged {
     let older = other_schemas(paths);
@@ -94,6 +95,7 @@ pub fn merge(paths: &[PathBuf], expected: Expected) -> Merged {
             report.run.started.clone(),
         )
     });
+    let expected = expected.named(&reports);
     let mut cluster = Cluster::of(&reports, &expected);
     cluster.flag(&mut reports);
     let of_files = unreadable.iter().map(|error| {

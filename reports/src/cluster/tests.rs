@@ -173,10 +173,19 @@ fn host_files_are_read_as_mpirun_does() {
         hosts,
         Ok(vec!["n1".into(), "n2".into(), "n3.domain".into()])
     );
+    let hosts = read("10.0.0.1 slots=2\n10.0.0.2:4\nfd00::1:2\n10.0.0.1\n");
+    assert_eq!(
+        hosts,
+        Ok(vec![
+            "10.0.0.1".into(),
+            "10.0.0.2".into(),
+            "fd00::1:2".into()
+        ])
+    );
+    assert!(!same_host("10.0.0.1", "10") && !same_host("10.0.0.1", "10.0.0.2"));
     for (text, told) in [
         ("", "names no host"),
-        ("n1\n10.0.0.1\n", "line 2: 10.0.0.1 is an address"),
-        ("fe80::1\n", "is an address"),
+        ("n1\n[fd00::1]:2\n", "line 2: \"[fd00::1]\" is no host name"),
         ("-oProxyCommand=x\n", "is no host name"),
         ("a;b\n", "is no host name"),
     ] {

@@ -3,7 +3,7 @@
 use super::outliers::{TooFew, outliers};
 use super::values::{Group, Series, Subject, groups, series};
 use super::{Finding, NotJudged, Rule, Rules, RulesError, Screening, Source, Status, Verdict};
-use crate::cluster::{Cluster, Expected, Kind, Nodes, some};
+use crate::cluster::{Cluster, Expected, Kind, Nodes, some, why_absent};
 use crate::model::{Direction, Fact, Outcome, Report, Unit};
 use crate::render::units::human;
 use serde_json::Value;
@@ -76,7 +76,8 @@ impl Court<'_> {
         }
         for host in &cluster.absent {
             if !unreachable.iter().any(|(known, _)| known == host) {
-                let reason = "it is in no report".to_owned();
+                let in_none = || "it is in no report".to_owned();
+                let reason = why_absent(host).unwrap_or_else(in_none);
                 self.verdicts.push(out_of_reach(host, reason));
             }
         }

@@ -1,7 +1,6 @@
 //! Which hosts answer, before a launcher is asked to use them: one that does not makes it fail on all.
 
-use crate::cluster::same_host;
-use crate::host;
+use crate::cluster::is_this_host;
 use crate::suite::attempt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,14 +37,13 @@ impl Probe {
     /// happened. The host that asks is there.
     #[must_use]
     pub fn unreachable(&self, hosts: &[String]) -> Vec<(String, String)> {
-        let own = host::fingerprint().name;
         let next = AtomicUsize::new(0);
         let found = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for _ in 0..AT_A_TIME.min(hosts.len()) {
                 scope.spawn(|| {
                     while let Some(host) = hosts.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if same_host(host, &own) {
+                        if is_this_host(host) {
                             continue;
                         }
                         if let Err(reason) = attempt(&self.of(host), LIMIT) {

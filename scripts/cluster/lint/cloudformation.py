@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 
-from lint import launch
+from lint import container, launch
 from lint.common import at, instance_types
 
 RUN_CFN_LINT = "import sys; from cfnlint.runner import main; sys.exit(main())"
@@ -44,6 +44,18 @@ def jobs(data):
     if "nodeProperties" in data:
         found.append(capital(data))
     return [job for job in found if job.get("Type") == "multinode"]
+
+
+def wanted(things, findings):
+    """What the job definitions want of their images."""
+    found = []
+
+    def read(thing, _):
+        found.extend(container.Wanted(thing.path, job) for job in jobs(thing.data))
+
+    for thing in things:
+        findings.judge(thing, read)
+    return found
 
 
 def capital(data):

@@ -92,6 +92,10 @@ def read(path, findings):
         text = file.read()
     if path.endswith(".hosts"):
         return Thing(path, "hosts", text)
+    if re.search(r"(?:^|[-.])(?:Containerfile|Dockerfile)\b", os.path.basename(path)):
+        return Thing(path, "container", text)
+    if path.endswith(".toml"):
+        return read_suite(path, text, findings)
     if re.search(r"(?m)^#SBATCH\b", text):
         return Thing(path, "sbatch", text)
     if text.startswith("#!") or path.endswith(".sh"):
@@ -107,6 +111,21 @@ def read(path, findings):
         if "Resources" in data or "nodeProperties" in data:
             return Thing(path, "batch", text, data)
     return Thing(path, "unknown", text, data)
+
+
+def read_suite(path, text, findings):
+    """TOML, which is a suite if it has rows."""
+    try:
+        import tomllib
+    except ImportError:
+        findings.unavailable("suites: Python has no tomllib, which came with 3.11")
+        return Thing(path, "unreadable", text)
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        findings.add(path, f"cannot be read: {error}")
+        return Thing(path, "unreadable", text)
+    return Thing(path, "suite" if "row" in data else "unknown", text, data)
 
 
 def instance_types():

@@ -4,8 +4,9 @@ import re
 
 
 def check(path, options, findings):
-    """Names once each, slots that are numbers, and room for the ranks that are asked for."""
-    seen, room, plain = {}, 0, False
+    """Names once each, slots that are numbers, and room for the ranks that are asked for. Gives the
+    slots of each host, None where there is no word of them."""
+    seen, room = {}, []
     with open(path, encoding="utf-8", errors="replace") as file:
         lines = file.read().splitlines()
     for at, line in enumerate(lines, 1):
@@ -25,8 +26,7 @@ def check(path, options, findings):
                 findings.add(path, f"line {at}: '{word}' is not slots=N")
             elif match.group(1) == "slots":
                 slots = int(match.group(2))
-        plain = plain or slots is None
-        room += slots or 1
+        room.append(slots)
         wanted = options.ranks_per_node
         if wanted and slots is not None and slots < wanted:
             findings.add(path, f"line {at}: {name} has {slots} slots, {wanted} ranks are wanted")
@@ -34,3 +34,4 @@ def check(path, options, findings):
         findings.add(path, "there is no host in it")
     if options.nodes and seen and len(seen) < options.nodes:
         findings.add(path, f"{len(seen)} hosts, but --nodes is {options.nodes}")
+    return room

@@ -34,11 +34,17 @@ def number(options, name):
     return int(value) if value.isdigit() else None
 
 
+def asked_nodes(thing):
+    """How many nodes a script asks for and how many tasks on each, if it says so."""
+    options = asked(thing.text)
+    return number(options, "nodes"), number(options, "ntasks-per-node")
+
+
 def check(scripts, clusters, given, findings):
     for thing in scripts:
         options = asked(thing.text)
         check_options(thing, options, findings)
-        nodes, per_node = number(options, "nodes"), number(options, "ntasks-per-node")
+        nodes, per_node = asked_nodes(thing)
         for start in launch.in_text(thing.text):
             launch.check_ranks(thing.path, start, given.nodes or nodes,
                                given.ranks_per_node or per_node, findings)

@@ -3,14 +3,14 @@
 use super::run::Ranked;
 use super::{Crew, run};
 use crate::PROGRAM;
-use anyhow::Context;
 use mpi_world::beginning;
+use mpi_world::job::{self, Done};
 use mpi_world::ledger::Ledger;
 use mpi_world::watchdog::Watchdog;
 use mpi_world::world::World;
 use reports::case::Entry;
 use reports::model::{Severity, Validity};
-use reports::program::{self, OutputArgs, Session};
+use reports::program::{OutputArgs, Session};
 use serde_json::{Map, Value};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -75,16 +75,7 @@ pub fn measure<F: Ranked>(
     specs: Vec<F::Spec>,
     output: &OutputArgs,
 ) -> anyhow::Result<ExitCode> {
-    let universe = mpi::initialize().context("MPI is initialised already")?;
-    beginning::abort_all_on_panic();
-    let world = World::of(universe.world(), PROGRAM);
-    Ok(match measure_in::<F>(&world, case, specs, output) {
-        // Told before MPI_Finalize, where all ranks meet: launchers end the job when the first
-        // process leaves with a failure.
-        Err(error) if world.is_root() => program::main(PROGRAM, || Err(error)),
-        Err(error) => ExitCode::from(program::error_code(&error)),
-        Ok(code) => ExitCode::from(code),
-    })
+    job::run(PROGRAM, |world| measure_in::<F>(world, case, specs, output))
 }
 
 fn measure_in<F: Ranked>(
@@ -92,7 +83,7 @@ fn measure_in<F: Ranked>(
     case: &Entry<F::Spec>,
     mut specs: Vec<F::Spec>,
     output: &OutputArgs,
-) -> anyhow::Result<u8> {
+) -> anyhow::Result<Done> {
     world.ensure_same(
         "the programs or MPI libraries of the nodes",
         &beginning::build(PROGRAM),
@@ -123,17 +114,6 @@ fn measure_in<F: Ranked>(
             ledger.enter(outcome);
         }
     }
-    if let Some((ledger, unheard)) = ledger.as_ref().zip(watchdog.unheard()) {
-        ledger.flag(Severity::Info, "hangs_unnamed", unheard);
-    }
-    // The code is rank 0's, because only it knows what became of the report.
-    let code = world.of_root(ledger.map_or(0, |ledger| match ledger.close() {
-        Some(conclusion) => conclusion.emit(),
-        // The watchdog writes the report, and ends the process.
-        None => loop {
-            std::thread::park();
-        },
-    }));
-    drop(watchdog);
-    Ok(code)
+    let code = job::conclude(&watchdog, ledger.as_deref());
+    Ok(job::end(world, watchdog, code))
 }

@@ -48,7 +48,7 @@ impl Hello {
 pub enum Frame {
     /// I live, have taken so many steps, and do this.
     Beat { steps: u64, doing: String },
-    /// I am done and hang up.
+    /// From a rank: I am through. From rank 0: all are, and nobody is watched any more.
     Bye,
     /// From rank 0: the job is over; end yourself, and these processes of your node.
     End(Vec<Process>),

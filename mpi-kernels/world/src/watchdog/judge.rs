@@ -30,7 +30,7 @@ pub struct Blame {
 }
 
 /// What to do if it was not a fault.
-const LONGER: &str = "if an iteration may take so long, raise --deadline";
+const LONGER: &str = "if that may take so long, raise --deadline";
 
 /// Judges a world in which no rank took a step for the deadline. Ranks that were heard within
 /// `answers` are alive.

@@ -48,8 +48,10 @@ pub struct Root {
     signalled: Option<Instant>,
     saved: bool,
     due: Instant,
-    /// The main thread came to the report: nothing is judged any more.
-    concluded: bool,
+    /// The report is written: what is left is the way out.
+    at_end: bool,
+    /// All others are through, and know it.
+    parted: bool,
 }
 
 /// Somebody who has not said yet who it is.
@@ -67,7 +69,7 @@ struct Rank {
     steps: u64,
     doing: String,
     heard: Instant,
-    /// It took leave.
+    /// It said that it is through.
     left: bool,
     closed: bool,
 }
@@ -88,47 +90,60 @@ impl Root {
             signalled: None,
             saved: false,
             due: Instant::now(),
-            concluded: false,
+            at_end: false,
+            parted: false,
         }
     }
 
-    /// Watches until the main thread is done, or ends the job.
+    /// Watches until the main thread is done and the others are gone, or ends the job.
     pub fn watch(mut self) {
         loop {
             self.wait();
-            if self.post.shared.finished.load(Ordering::SeqCst) {
-                return self.tell_all(&Frame::Bye);
-            }
             self.admit();
             self.hear();
+            if self.post.is_finished() && self.part() {
+                return;
+            }
             self.look_at_own_steps();
+            self.look_for_end();
             if self.due <= Instant::now() {
-                let beat_of_root = Frame::Beat {
-                    steps: self.own_steps,
-                    doing: String::new(),
-                };
-                self.tell_all(&beat_of_root);
+                self.tell_all(&beat_of_root(self.own_steps));
                 self.due = Instant::now() + beat(self.post.deadline);
             }
             self.save_after_signal();
-            if !self.concluded
-                && let Some(blame) = self.judge()
-            {
+            if let Some(blame) = self.judge() {
                 self.end_job(&blame);
             }
         }
     }
 
-    /// Sleeps until somebody calls or hangs up, or the main thread is done. Beats wake nobody:
-    /// they are read when the next ones are due.
+    /// Takes leave of the others when all are through; whether their processes are gone.
+    fn part(&mut self) -> bool {
+        let mut ranks = self.ranks.iter().flatten();
+        if !self.parted && self.callers.is_empty() && ranks.all(|rank| rank.left) {
+            self.tell_all(&Frame::Bye);
+            self.parted = true;
+            self.stepped = Instant::now();
+        }
+        self.parted && self.ranks.iter().flatten().all(|rank| rank.closed)
+    }
+
+    /// Sleeps until somebody calls or hangs up, or the main thread is done, which is news once only.
+    /// Beats wake nobody: they are read when the next ones are due. At the end everybody's words are
+    /// waited for.
     fn wait(&self) {
         let hung_up = PollFlags::from_bits_retain(libc::POLLRDHUP);
+        let mut watched = vec![PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        let news = match self.post.is_finished() {
+            true => hung_up | PollFlags::POLLIN,
+            false => {
+                let wake = PollFd::new(self.post.wake.as_fd(), PollFlags::POLLIN);
+                watched.push(wake);
+                hung_up
+            }
+        };
         let open = self.ranks.iter().flatten().filter(|rank| !rank.closed);
-        let mut watched = vec![
-            PollFd::new(self.post.wake.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
-        ];
-        watched.extend(open.map(|rank| PollFd::new(rank.stream.as_fd(), hung_up)));
+        watched.extend(open.map(|rank| PollFd::new(rank.stream.as_fd(), news)));
         let callers = self.callers.iter();
         watched.extend(callers.map(|caller| PollFd::new(caller.stream.as_fd(), PollFlags::POLLIN)));
         let timeout = PollTimeout::try_from(TICK.min(beat(self.post.deadline)));
@@ -165,11 +180,12 @@ impl Root {
         }
     }
 
-    fn welcome(&mut self, hello: Hello, caller: Caller) {
+    fn welcome(&mut self, hello: Hello, mut caller: Caller) {
         let rank = usize::try_from(hello.rank).unwrap_or(usize::MAX);
         let Some(place) = self.ranks.get_mut(rank).filter(|place| place.is_none()) else {
             return;
         };
+        send(&mut caller.stream, &beat_of_root(self.own_steps));
         *place = Some(Rank {
             stream: caller.stream,
             received: caller.received[HELLO_BYTES..].to_vec(),
@@ -197,7 +213,10 @@ impl Root {
                         (rank.steps, rank.doing) = (steps, doing);
                         rank.heard = Instant::now();
                     }
-                    Ok(Some(Frame::Bye)) => rank.left = true,
+                    Ok(Some(Frame::Bye)) => {
+                        rank.left = true;
+                        self.stepped = Instant::now();
+                    }
                     Ok(Some(Frame::End(_)) | None) => break,
                     Err(_) => {
                         rank.closed = true;
@@ -225,6 +244,16 @@ impl Root {
         }
     }
 
+    /// From when the report is written on, the time of the way out counts, and not that of the
+    /// writing, which may be as slow as a disk.
+    fn look_for_end(&mut self) {
+        if !self.at_end && self.ledger.is_written() {
+            self.at_end = true;
+            self.stepped = Instant::now();
+            self.signalled = None;
+        }
+    }
+
     /// Saves once what was measured, if the ranks are slow to agree on an end.
     fn save_after_signal(&mut self) {
         let slow = |since: Instant| since.elapsed() > SAVE_AFTER;
@@ -236,7 +265,12 @@ impl Root {
 
     fn not_agreed(&self) -> String {
         let doing = self.post.progress.doing();
-        format!("a signal asked the job to end, and the ranks did not agree on it within {doing}")
+        match self.at_end {
+            true => format!("a signal asked the job to end, and it did not get beyond {doing}"),
+            false => format!(
+                "a signal asked the job to end, and the ranks did not agree on it within {doing}"
+            ),
+        }
     }
 
     /// What ends the job, if anything does.
@@ -257,8 +291,11 @@ impl Root {
         }
         let deadline = self.post.deadline;
         let seen = || -> Vec<Seen> {
+            // Of those that are gone nobody expects an answer.
+            let gone = |rank: &Rank| rank.left && rank.closed;
             let ranks = 0..self.ranks.len();
-            ranks.map(|rank| self.seen(rank)).collect()
+            let here = ranks.filter(|&rank| !self.ranks[rank].as_ref().is_some_and(gone));
+            here.map(|rank| self.seen(rank)).collect()
         };
         if let Some(since) = self.signalled {
             let blame = judge::hang(&seen(), deadline, 2 * beat(deadline) + TICK);
@@ -310,18 +347,25 @@ impl Root {
         }
     }
 
-    /// Says why, writes the report, and ends every process of the job; unless the main thread has
-    /// come to the report after all.
+    /// Says why, writes the report if it is not written, and ends every process of the job; unless
+    /// the main thread is writing it.
     fn end_job(&mut self, blame: &Blame) {
-        let Some(conclusion) = self.ledger.break_off(&blame.text) else {
-            self.concluded = true;
-            return;
-        };
-        eprintln!(
-            "{}: {}; the job ends with a report of what was measured",
-            self.post.program, blame.text
-        );
-        let _ = conclusion.emit();
+        let (program, why) = (self.post.program, &blame.text);
+        match self.ledger.break_off(why) {
+            Some(conclusion) => {
+                eprintln!("{program}: {why}; the job ends with a report of what was measured");
+                let _ = conclusion.emit();
+            }
+            None if self.at_end => {
+                eprintln!("{program}: {why}; the job ends, its report is written")
+            }
+            None => return,
+        }
+        self.end_all(blame);
+    }
+
+    /// Has the others end themselves and those of their nodes that cannot, and ends this process.
+    fn end_all(&mut self, blame: &Blame) -> ! {
         for host in hosts_of(&self.post.hosts) {
             let on_host = |rank: &usize| self.post.hosts[*rank] == host;
             let silent = blame.silent.iter().copied().filter(on_host);
@@ -340,6 +384,14 @@ impl Root {
         }
         thread::sleep(GRACE);
         leave();
+    }
+}
+
+/// What tells the others that rank 0 is alive.
+fn beat_of_root(steps: u64) -> Frame {
+    Frame::Beat {
+        steps,
+        doing: String::new(),
     }
 }
 
