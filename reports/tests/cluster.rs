@@ -302,7 +302,7 @@ fn the_page_of_a_cluster_draws_the_nodes_over_a_history() {
         1,
         "and one told from them"
     );
-    for part in ["48 runs on 6 nodes", ">n6</span>", "6 of 6 are in it"] {
+    for part in ["48 degraded, 6 nodes", ">n6</span>", "6 of 6 are in it"] {
         assert!(section.contains(part), "{part:?} is missing:\n{section}");
     }
 }

@@ -48,8 +48,8 @@ fn introduction(courses: &Courses) -> Markup {
     let mut lines = said.lines();
     let inside = courses.runs.len() - courses.runs_outside;
     html! {
-        p { strong { (lines.next().unwrap_or_default()) } "."
-            @for line in lines { span .faint { " " (line) "." } } }
+        p { strong { (lines.next().unwrap_or_default()) }
+            @for line in lines { span .faint { " (" (line) ")" } } }
         p .faint {
             "Runs of " code { (courses.file.display()) } " of the same case by the same definition on the \
              same kind of hosts, in the order of time (UTC). A level is the median between two changes. \

@@ -16,7 +16,7 @@ const MOST_COLUMNS: usize = 200;
 /// With more runs than these no line per node is drawn: the page would be mostly lines.
 const MOST_IN_LINES: usize = 6000;
 /// More triangles or rings than these hide what is below; then the columns that hold them are marked.
-const MOST_MARKS: usize = 64;
+const MOST_MARKS: usize = 24;
 /// The most nodes that are told from the others.
 const MOST_TOLD: usize = 4;
 
@@ -113,7 +113,7 @@ impl<'a> Course<'a> {
     pub(super) fn scope(&self) -> String {
         let mut text = match self.nodes.len() {
             0 => String::new(),
-            nodes => format!(" on {nodes} nodes"),
+            nodes => format!(", {nodes} nodes"),
         };
         if self.metric.missing > 0 {
             text += &format!(", {} without this number", self.metric.missing);
@@ -339,11 +339,25 @@ impl<'a> Course<'a> {
                 format!("{first} – {last}")
             },
             number(column.median),
-            number(column.low),
-            number(column.high),
+            self.end(column, column.low),
+            self.end(column, column.high),
             number(column.level),
             self.remarks(column),
         ]
+    }
+
+    /// An end of a column's range, and the node whose it is.
+    fn end(&self, column: &Column, value: f64) -> String {
+        let mut points = column.start..column.end;
+        let at = points.find(|at| self.metric.points[*at].value == value);
+        match at.filter(|_| !self.nodes.is_empty()) {
+            Some(at) => format!(
+                "{} ({})",
+                self.in_words(value),
+                some(&self.run(at).hosts, ", ", 2)
+            ),
+            None => self.in_words(value),
+        }
     }
 
     /// What changed before a column's first run, what speaks against its runs, and how many of them

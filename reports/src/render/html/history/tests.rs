@@ -23,6 +23,17 @@ fn run(hour: usize, host: &str, cases: &[(&str, f64)]) -> Report {
     report
 }
 
+/// A run like another one, later and elsewhere: to take a host's fingerprint again takes long.
+fn again(template: &Report, number: usize, hour: usize, host: &str, value: f64) -> Report {
+    let mut report = template.clone();
+    let start: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+    report.run.id = format!("{number:08}");
+    report.run.started = (start + (hour as i64).hours()).to_string();
+    host.clone_into(&mut report.hosts[0].name);
+    fixtures::measurement_mut(&mut report, 0).metrics[0].value = value.into();
+    report
+}
+
 /// Twenty runs of one level, twenty of another, and ten after another kernel.
 fn changing() -> Vec<Report> {
     let mut random = Random::new(1);
@@ -197,13 +208,14 @@ fn what_is_not_in_the_history_is_said() {
 
 #[test]
 fn of_a_cluster_each_metric_is_one_chart() {
+    let template = run(0, "fixture", &[("rr", 1000.0)]);
     let rounds = |nodes: usize| -> Vec<Report> {
         let mut random = Random::new(2);
         let one = |at: usize| {
             let node = at % nodes;
             let slow = if node == 3 { 1.5 } else { 1.0 };
             let value = 1000.0 * slow * (0.01 * random.normal()).exp();
-            run(at / nodes, &format!("n{node}"), &[("rr", value)])
+            again(&template, at, at / nodes, &format!("n{node}"), value)
         };
         (0..nodes * 12).map(one).collect()
     };
@@ -224,7 +236,7 @@ fn of_a_cluster_each_metric_is_one_chart() {
         );
         assert_eq!(section.matches("<tr data-x").count(), 12, "a row a round");
         assert!(
-            text.contains(&format!("{} runs on {nodes} nodes; 12 columns", nodes * 12)),
+            text.contains(&format!("{} runs, {nodes} nodes; 12 columns", nodes * 12)),
             "{text}"
         );
         assert!(text.contains(&format!("{nodes} of this page")), "{text}");
@@ -235,6 +247,10 @@ fn of_a_cluster_each_metric_is_one_chart() {
             "the faulty node is told"
         );
         assert!(told.contains(">n3<"), "{told}");
+        assert!(
+            told.contains("µs (n3)</td>"),
+            "and so is whose the highest number is"
+        );
     }
 }
 
@@ -284,18 +300,11 @@ fn many_courses_are_folded_and_the_rest_is_counted() {
 fn a_long_course_is_condensed_and_hosts_that_never_come_back_have_no_lines() {
     let mut random = Random::new(3);
     let template = run(0, "fixture", &[("rr", 1000.0)]);
-    let start: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
-    let runs: Vec<Report> = (0..1000)
-        .map(|hour| {
-            let mut report = template.clone();
-            report.run.id = format!("{hour:08}");
-            report.run.started = (start + (hour as i64).hours()).to_string();
-            report.hosts[0].name = format!("instance-{hour}");
-            let metrics = &mut fixtures::measurement_mut(&mut report, 0).metrics;
-            metrics[0].value = (1000.0 * (0.01 * random.normal()).exp()).into();
-            report
-        })
-        .collect();
+    let one = |hour: usize| {
+        let value = 1000.0 * (0.01 * random.normal()).exp();
+        again(&template, hour, hour, &format!("instance-{hour}"), value)
+    };
+    let runs: Vec<Report> = (0..1000).map(one).collect();
     let courses = followed(&runs, &runs[..500]);
     let page = history(&courses, &[]).into_string();
     assert_eq!(page.matches("<tr data-x").count(), 200);
