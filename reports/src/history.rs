@@ -21,12 +21,14 @@
 //! there are none; the gate is `reports compare --gate`.
 
 mod analysis;
+mod courses;
 mod line;
 mod near;
 mod series;
 mod store;
 mod surroundings;
 
+pub use courses::{Courses, courses};
 pub use line::{Entry, Environment, HISTORY_VERSION, State};
 pub use series::{Options, TrendError, trend};
 pub use store::{Added, Batch, History, HistoryError, LineFault, MAX_LINE_BYTES, append, load};

@@ -289,3 +289,56 @@ fn a_row_keeps_the_report_of_every_node() {
     assert_eq!(evidence.len(), 3);
     assert!(evidence[0].evidence.contains("3 of 4 ranks"));
 }
+
+#[test]
+fn the_page_of_a_cluster_draws_the_nodes_over_a_history() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let nodes: Vec<String> = (1..=6).map(|node| format!("n{node}")).collect();
+    let start: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+    for day in 0..8i64 {
+        // The last node is slow from the sixth day on.
+        let runs = nodes.iter().enumerate().map(|(at, node)| {
+            let slow = at == 5 && day > 4;
+            let rate = if slow {
+                300.0
+            } else {
+                1000.0 + (at as f64 * 7.0 + day as f64 * 3.0) % 11.0
+            };
+            let mut report = storage(node, rate, 6);
+            report.run.started = (start + jiff::SignedDuration::from_hours(24 * day)).to_string();
+            report
+        });
+        write(&dir.path().join(format!("day{day}")), runs);
+    }
+    for day in 0..8 {
+        let output = reports(dir.path(), &["trend", "add", &format!("day{day}")]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    }
+    let args = ["html", "day7", "--history", "bench-history.jsonl"];
+    let output = reports(dir.path(), &args);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let page = fs::read_to_string(dir.path().join("report.html")).expect("a page");
+    let section = page
+        .split("id=\"history\"")
+        .nth(1)
+        .and_then(|rest| rest.split("<h2").next());
+    let section = section.expect("a section");
+    assert_eq!(
+        section.matches("<figure").count(),
+        1,
+        "one chart for all nodes"
+    );
+    assert_eq!(
+        section.matches("class=\"thin").count(),
+        6,
+        "a line per node"
+    );
+    assert_eq!(
+        section.matches("class=\"line c2\"").count(),
+        1,
+        "and one told from them"
+    );
+    for part in ["48 degraded, 6 nodes", ">n6</span>", "6 of 6 are in it"] {
+        assert!(section.contains(part), "{part:?} is missing:\n{section}");
+    }
+}

@@ -31,6 +31,15 @@ fn command(dir: &Path, args: &[&str]) -> Command {
     command
 }
 
+fn html(dir: &Path, args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reports"));
+    let output = command.current_dir(dir).arg("html").args(args).output();
+    let output = output.expect("the program starts");
+    let page = fs::read_to_string(dir.join("report.html")).unwrap_or_default();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), page, said)
+}
+
 /// The reports of one machine: its fingerprint is taken once, because thousands are made here.
 struct Machine {
     template: Report,
@@ -491,4 +500,102 @@ fn thousands_of_runs_are_shown_in_a_moment() {
         "{out}"
     );
     assert!(elapsed.as_secs_f64() < 10.0, "{elapsed:?}");
+}
+
+#[test]
+fn a_page_draws_the_course_of_its_cases_over_a_history() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    write_runs(&dir.join("old"), 0, &noisy(1, 1000.0, 20), "aaaaaaaaaaaa");
+    write_runs(&dir.join("new"), 20, &noisy(2, 1100.0, 20), "bbbbbbbbbbbb");
+    let machine = Machine::new();
+    for run in 40..50 {
+        let mut report = machine.run(run, &[1100.0 + run as f64]);
+        report.program.commit = "bbbbbbbbbbbb".to_owned().into();
+        report.hosts[0].kernel.release = "9.9.9".to_owned().into();
+        write(&dir.join("kernel"), &report);
+    }
+    for batch in ["old", "new", "kernel"] {
+        let (code, _, err) = trend(dir, &["add", batch]);
+        assert_eq!(code, Some(0), "{err}");
+    }
+    let (code, page, err) = html(dir, &["kernel", "--history", HISTORY]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    for part in [
+        "id=\"history\"",
+        "50 runs, 1 series: 1 change for the worse",
+        "10 of 10 are in it",
+        ">worse</strong> since 2026-01-01 20:00: ratio 1.09",
+        "program.commit: aaaaaaaaaaaa → bbbbbbbbbbbb",
+        ">environment changed</strong> 2026-01-02 16:00",
+        "kernel.release: ",
+        "→ 9.9.9",
+        "class=\"ring line c1\"",
+    ] {
+        assert!(page.contains(part), "{part:?} is missing:\n{page}");
+    }
+    // What divides no trend that declares it divides no page's course either.
+    let args = ["kernel", "--history", HISTORY, "--axis", "kernel.release"];
+    let (code, page, _) = html(dir, &args);
+    assert_eq!(code, Some(0));
+    assert!(!page.contains(">environment changed<"), "it is under study");
+    let (code, page, _) = html(dir, &["kernel"]);
+    assert_eq!(code, Some(0));
+    assert!(!page.contains("id=\"history\""), "only if it is asked for");
+    assert_eq!(html(dir, &["kernel", "--axis", "x"]).0, Some(2));
+}
+
+#[test]
+fn a_history_that_cannot_be_drawn_is_named_and_no_page_written() {
+    let dir = steady();
+    let dir = dir.path();
+    let newer = "{\"history\":99,\"result\":{\"more\":true}}\n";
+    fs::write(dir.join("newer.jsonl"), newer).expect("writable");
+    fs::write(dir.join("notes.txt"), "remember the milk\n").expect("writable");
+    for (file, code, told) in [
+        (
+            "none.jsonl",
+            2,
+            "there is no history none.jsonl: `reports trend add PATHS…",
+        ),
+        ("runs", 2, "runs is not a regular file"),
+        ("notes.txt", 2, "notes.txt is not a history: line 1"),
+        (
+            "newer.jsonl",
+            2,
+            "newer.jsonl can be used; line 1: it has version 99",
+        ),
+        ("/proc/self/mem", 1, "the history /proc/self/mem"),
+    ] {
+        let (found, page, err) = html(dir, &["runs", "--history", file]);
+        assert_eq!(found, Some(code), "{file}: {err}");
+        assert!(err.contains(told), "{file}: {err}");
+        assert_eq!(page, "", "{file}: nothing is written");
+    }
+    let args = ["runs", "--history", HISTORY, "--axis", "no.such"];
+    let (code, page, err) = html(dir, &args);
+    assert_eq!((code, page.as_str()), (Some(2), ""), "{err}");
+    assert!(err.contains("no run has such a field"), "{err}");
+    // A line that is of no use hides no others.
+    let whole = fs::read_to_string(dir.join(HISTORY)).expect("readable");
+    fs::write(dir.join("mixed.jsonl"), whole + newer).expect("writable");
+    let (code, page, err) = html(dir, &["runs", "--history", "mixed.jsonl"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        err.contains("mixed.jsonl: line 22: it has version 99"),
+        "{err}"
+    );
+    assert!(page.contains("1 line of the history cannot be used"));
+    // Of a history without the page's cases the page says so.
+    let mut other = Machine::new().run(0, &[1.0]);
+    let params = serde_json::Map::new();
+    other.cases[0].benchmark = Benchmark::new("fake/other", "a fixture", params);
+    write(&dir.join("other"), &other);
+    fs::write(dir.join("empty.jsonl"), "").expect("writable");
+    for file in [HISTORY, "empty.jsonl"] {
+        let (code, page, err) = html(dir, &["other", "--history", file]);
+        assert_eq!(code, Some(0), "{err}");
+        assert!(err.contains("holds none of the page's cases"), "{err}");
+        assert!(page.contains("holds none of this page's cases"));
+    }
 }

@@ -153,7 +153,7 @@ fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Another file should have been named, or something failed.
-fn fault(error: HistoryError) -> anyhow::Error {
+pub(super) fn fault(error: HistoryError) -> anyhow::Error {
     if error.is_usage() {
         Usage(error.to_string()).into()
     } else {
@@ -162,7 +162,7 @@ fn fault(error: HistoryError) -> anyhow::Error {
 }
 
 /// Names every line that cannot be used, unless there are too many to read.
-fn say_faults(path: &Path, faults: &[LineFault]) {
+pub(super) fn say_faults(path: &Path, faults: &[LineFault]) {
     const SHOWN: usize = 20;
     let path = path.display();
     for LineFault { line, reason } in faults.iter().take(SHOWN) {

@@ -406,3 +406,57 @@ fn a_report_gives_what_a_history_keeps_and_a_line_keeps_it() {
         "{refused}"
     );
 }
+
+/// A report of the case that a history of `template` follows, of this run, row and arm.
+fn of_run(run: &str, place: Option<(&str, &str)>) -> crate::model::Report {
+    let mut report = fixtures::report(&[("tcp_rr", 1000.0)]);
+    run.clone_into(&mut report.run.id);
+    report.run.session = place.map(|(row, arm)| session(row, arm));
+    report
+}
+
+fn session(row: &str, arm: &str) -> crate::model::Session {
+    crate::model::Session {
+        id: "s".to_owned(),
+        suite: "x".to_owned(),
+        row: row.to_owned(),
+        position: 1,
+        repetition: 1,
+        order_index: 1,
+        pair_id: None,
+        arm: Some(arm.to_owned()),
+    }
+}
+
+#[test]
+fn of_a_history_the_courses_that_fit_the_reports_best_are_chosen() {
+    let made = || {
+        history(&noisy(1, &[(1000.0, 40)]), |run, entry| {
+            entry.session = Some(session("row", ["a", "b"][run % 2]));
+            if run % 4 == 0 {
+                // Two hosts are another kind than one.
+                entry.hosts = vec!["x".to_owned(), "y".to_owned()];
+            }
+        })
+    };
+    let chosen = |reports: &[crate::model::Report]| {
+        courses(made(), "h".into(), reports, Vec::new()).expect("followed")
+    };
+    // Arm a on two kinds of hosts, and arm b on one.
+    let with_run = chosen(&[of_run("run-00002", Some(("row", "a")))]);
+    assert_eq!((with_run.trend.cases.len(), with_run.elsewhere), (1, 2));
+    assert!(
+        with_run.trend.cases[0]
+            .runs
+            .iter()
+            .all(|run| run.hosts.len() == 1)
+    );
+    assert_eq!((with_run.trend.runs, with_run.runs_outside), (10, 0));
+    let without = chosen(&[of_run("new", Some(("row", "a")))]);
+    assert_eq!((without.trend.cases.len(), without.elsewhere), (2, 1));
+    assert_eq!(without.runs_outside, 1);
+    let by_hand = chosen(&[of_run("new", None)]);
+    assert_eq!((by_hand.trend.cases.len(), by_hand.elsewhere), (3, 0));
+    let other = chosen(&[of_run("new", Some(("other row", "a")))]);
+    assert_eq!((other.trend.cases.len(), other.unknown.len()), (0, 1));
+}

@@ -9,6 +9,7 @@ mod environment;
 mod family;
 mod forest;
 mod heatmap;
+mod history;
 mod latency_course;
 mod plots;
 mod svg;
@@ -17,6 +18,7 @@ use super::differences::of_all_cases as differences;
 
 use crate::cluster::Cluster;
 use crate::compare::{Axis, Comparison};
+use crate::history::Courses;
 use crate::model::Report;
 use crate::ratios::RowRatios;
 use crate::screen::Screening;
@@ -56,6 +58,7 @@ pub struct Page<'a> {
     axes: &'a [Axis],
     ratios: &'a [RowRatios],
     cluster: Option<cluster::Part<'a>>,
+    courses: Option<&'a Courses>,
 }
 
 impl<'a> Page<'a> {
@@ -70,6 +73,7 @@ impl<'a> Page<'a> {
             axes: &[],
             ratios: &[],
             cluster: None,
+            courses: None,
         }
     }
 
@@ -108,6 +112,7 @@ impl<'a> Page<'a> {
             axes,
             ratios: &[],
             cluster: None,
+            courses: None,
         }
     }
 
@@ -123,6 +128,13 @@ impl<'a> Page<'a> {
     #[must_use]
     pub fn with_cluster(mut self, cluster: &'a Cluster, screening: Option<&'a Screening>) -> Self {
         self.cluster = Some(cluster::Part::of(cluster, screening, &mut self.cases));
+        self
+    }
+
+    /// The page with the courses of its cases over the runs of a history.
+    #[must_use]
+    pub fn with_history(mut self, courses: &'a Courses) -> Self {
+        self.courses = Some(courses);
         self
     }
 
@@ -166,6 +178,10 @@ impl<'a> Page<'a> {
                             @for family in &families { @for member in &family.members {
                                 (heatmap::heatmaps(&member.label(&family.label), member.case))
                             } }
+                        }
+                        @if let Some(courses) = self.courses {
+                            @let faulty = self.cluster.as_ref().map(cluster::Part::faulty);
+                            (history::history(courses, &faulty.unwrap_or_default()))
                         }
                         h2 { "Cases" }
                         (cases::sections(&families, swept, &look))

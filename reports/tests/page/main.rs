@@ -83,6 +83,77 @@ fn of_comparison() -> Made {
     Made { _dir: dir, page }
 }
 
+/// Five runs of a history of forty, slower since its middle, and on another kernel at its end.
+fn of_history() -> Made {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let start: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+    let run = |at: u64| {
+        let speed = if at < 20 { 1.0 } else { 0.9 };
+        let mut report = report(at % 7, "host", speed);
+        report.run.started = (start + jiff::SignedDuration::from_hours(24 * at as i64)).to_string();
+        if at >= 34 {
+            report.hosts[0].kernel.release = "another".to_owned().into();
+        }
+        report
+    };
+    write(&dir.path().join("old"), (0..35).map(run));
+    write(&dir.path().join("new"), (35..40).map(run));
+    reports(&["trend", "add", "old", "new"], dir.path());
+    let args = [
+        "html",
+        "new",
+        "-o",
+        "page.html",
+        "--history",
+        "bench-history.jsonl",
+    ];
+    reports(&args, dir.path());
+    let page = dir.path().join("page.html");
+    Made { _dir: dir, page }
+}
+
+#[test]
+fn the_course_over_a_history_is_read_by_eye_by_key_and_without_a_script() {
+    let Some(mut browser) = Browser::start("the_course_over_a_history") else {
+        return;
+    };
+    let made = of_history();
+    browser.open(&made.page);
+    assert_eq!(browser.complaints(), Vec::<&serde_json::Value>::new());
+    let drawn = "document.querySelectorAll('.course figure svg').length";
+    assert_eq!(browser.eval(drawn), 6, "two metrics at three sizes");
+    browser.eval("document.querySelector('.course figure svg').focus()");
+    browser.press("End");
+    let note = browser.eval("document.querySelector('.note').textContent");
+    let note = note.as_str().unwrap_or_default();
+    assert!(
+        note.contains("started: 2026-02-09 00:00") && note.contains("this page's"),
+        "{note}"
+    );
+    browser.press("Escape");
+    // A link from a change of the environment leads to what changed.
+    let led = "document.querySelector(document.querySelector('.changes a').hash).innerText";
+    let led = browser.eval(led);
+    assert!(
+        led.as_str().is_some_and(|led| led.contains("→ another")),
+        "{led}"
+    );
+    browser.call(
+        "Emulation.setScriptExecutionDisabled",
+        json!({"value": true}),
+    );
+    browser.open(&made.page);
+    let text = browser.eval("document.body.innerText");
+    let text = text.as_str().unwrap_or_default();
+    for words in [
+        "worse since 2026-01-21 00:00",
+        "environment changed",
+        "this page's runs",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
 #[test]
 fn hostile_names_do_nothing_and_the_page_needs_no_script() {
     let Some(mut browser) = Browser::start("hostile_names_do_nothing") else {
@@ -292,6 +363,7 @@ fn it_can_be_read_in_light_and_dark_and_on_a_narrow_screen() {
         of_comparison(),
         of_runs((0..8).map(|run| matrix(run, 6))),
         of_runs((0..8).map(|run| report(run, &"long-name-".repeat(20), 1.0))),
+        of_history(),
     ];
     for made in &pages {
         for (scheme, paper) in [("light", "rgb(255, 255, 255)"), ("dark", "rgb(13, 17, 23)")] {
@@ -314,7 +386,8 @@ fn everything_drawn_has_a_name_and_a_table() {
     let Some(mut browser) = Browser::start("everything_drawn_has_a_name") else {
         return;
     };
-    for made in [of_comparison(), of_runs((0..8).map(|run| matrix(run, 6)))] {
+    let of_matrix = of_runs((0..8).map(|run| matrix(run, 6)));
+    for made in [of_comparison(), of_matrix, of_history()] {
         browser.open(&made.page);
         let tree = browser.call("Accessibility.getFullAXTree", json!({}));
         let nodes = tree["nodes"].as_array().expect("a list").iter();

@@ -13,9 +13,9 @@ use maud::{Markup, html};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Up to so many nodes, all are listed at once.
-const MOST_LISTED: usize = 64;
+pub(super) const MOST_LISTED: usize = 64;
 /// From more hosts than these, what each measured alone is shown here and not case by case.
-const MOST_ALONE: usize = 4;
+pub(super) const MOST_ALONE: usize = 4;
 /// How many measures have a column of their own.
 const MOST_MEASURES: usize = 16;
 
@@ -49,6 +49,13 @@ impl<'a> Part<'a> {
             screening,
             measures,
         }
+    }
+
+    /// The hosts of the nodes that are not good.
+    pub(super) fn faulty(&self) -> Vec<&str> {
+        let nodes = self.cluster.nodes.iter();
+        let faulty = nodes.filter(|node| !self.is_good(node));
+        faulty.map(|node| node.host.as_str()).collect()
     }
 
     pub(super) fn draw(&self, cases: &[CaseSummary]) -> Markup {

@@ -203,6 +203,28 @@ pub(super) enum Mark {
     Band,
     /// A triangle at each point: something held the run back, or speaks against it.
     Warning,
+    /// A pale line, one of so many that none is told from the others.
+    Thin,
+    /// A ring around each point: one of those that the page is about.
+    Ring,
+    /// An upright line at each point's place, whatever its height.
+    Upright,
+    /// The same, dashed.
+    Dashed,
+}
+
+impl Mark {
+    /// The class of its entry in the legend, which tells it apart without its colour.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Line | Self::Dots | Self::Band => "key",
+            Self::Warning => "warns",
+            Self::Thin => "strand",
+            Self::Ring => "ringed",
+            Self::Upright => "upright",
+            Self::Dashed => "dashed",
+        }
+    }
 }
 
 /// Points of one kind.
@@ -230,9 +252,9 @@ pub(super) struct Data {
 
 /// A plot with its axes, its legend and the table behind it. `title` is what a screen reader says.
 pub(super) fn plot(title: &str, x: &Axis, y: &Axis, series: &[Series], data: &Data) -> Markup {
-    let mut legend: Vec<(&str, usize, bool)> = Vec::new();
+    let mut legend: Vec<(&str, usize, &str)> = Vec::new();
     for one in series {
-        let entry = (one.name.as_str(), one.color, one.mark == Mark::Warning);
+        let entry = (one.name.as_str(), one.color, one.mark.key());
         if !legend.contains(&entry) {
             legend.push(entry);
         }
@@ -247,8 +269,7 @@ pub(super) fn plot(title: &str, x: &Axis, y: &Axis, series: &[Series], data: &Da
             }
             @if legend.len() > 1 {
                 figcaption {
-                    @for (name, color, warning) in legend {
-                        @let kind = if warning { "warns" } else { "key" };
+                    @for (name, color, kind) in legend {
                         span class=(format!("{kind} c{}", color % COLORS)) { (name) } " "
                     }
                 }
@@ -313,9 +334,14 @@ fn draw(series: &Series, x: &Axis, y: &Axis) -> Markup {
         .filter(|(a, b)| a.is_finite() && b.is_finite());
     let places = finite.map(|&(a, b)| (num(across(x, a)), num(down(y, b))));
     match series.mark {
-        Mark::Line => {
+        Mark::Line | Mark::Thin => {
+            let kind = if series.mark == Mark::Thin {
+                "thin"
+            } else {
+                "line"
+            };
             let points: Vec<String> = places.map(|(a, b)| format!("{a},{b}")).collect();
-            html! { polyline class=(format!("line {color}")) points=(points.join(" ")) {} }
+            html! { polyline class=(format!("{kind} {color}")) points=(points.join(" ")) {} }
         }
         Mark::Band => {
             let points: Vec<String> = places.map(|(a, b)| format!("{a},{b}")).collect();
@@ -331,6 +357,20 @@ fn draw(series: &Series, x: &Axis, y: &Axis) -> Markup {
                 .map(|(a, b)| format!("M{a} {b}m-5 4h10l-5 -9z"))
                 .collect();
             html! { path class=(format!("warning {color}")) d=(marks) {} }
+        }
+        Mark::Ring => {
+            let rings: String = places
+                .map(|(a, b)| format!("M{a} {b}m-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0"))
+                .collect();
+            html! { path class=(format!("ring line {color}")) d=(rings) {} }
+        }
+        Mark::Upright | Mark::Dashed => {
+            let kind = series.mark.key();
+            let (top, bottom) = (MARGIN.2, HEIGHT - MARGIN.3);
+            let lines: String = places
+                .map(|(a, _)| format!("M{a} {top}V{bottom}"))
+                .collect();
+            html! { path class=(format!("line {kind} {color}")) d=(lines) {} }
         }
     }
 }
