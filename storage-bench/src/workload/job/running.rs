@@ -378,19 +378,20 @@ impl<E: Engine> Running<E> {
     fn complete_plain(&mut self, rec: &mut Recorder, units: u32) -> anyhow::Result<Work> {
         let length = self.length(units);
         let mut ops = 0;
-        for at in 0..self.done.len() {
-            let Completion { buffer, result } = self.done[at];
-            let slot = &self.slots[buffer];
-            let request = slot.request;
-            self.free.push(buffer);
+        self.free.extend(self.done.iter().map(|done| done.buffer));
+        let done = std::mem::take(&mut self.done);
+        for &Completion { buffer, result } in &done {
             if usize::try_from(result) != Ok(length) {
                 self.failed((buffer, buffer), result, ops);
                 continue;
             }
+            let slot = &self.slots[buffer];
+            let request = slot.request;
             self.tally.record(rec, slot);
             self.check_read(request, buffer)?;
             ops += 1;
         }
+        self.done = done;
         self.completed += ops;
         self.done.clear();
         Ok(Work {
