@@ -128,13 +128,25 @@ impl Library {
     /// The same across emulated nodes.
     fn measures_across_nodes(&self, mpi: &str, program: &Path) {
         let what = format!("{} across nodes", self.name);
-        let args = "allreduce -m 8:64 -i 10 -x 2 --json";
-        let mut command = self.command("bash");
-        command.args([CLUSTER, "run", "--nodes", "3", "--mpi", mpi]);
-        command.args(["--timeout", "400", "--"]).arg(program);
-        // The launcher's own shared memory ends at the node.
-        command.args(args.split(' ')).env_remove("I_MPI_FABRICS");
-        let output = command.output().expect("bash starts");
+        let args = "allreduce -m 8:64 -i 10 -x 2 --deadline 30 --json";
+        let run = || {
+            let mut command = self.command("bash");
+            command.args([CLUSTER, "run", "--nodes", "3", "--mpi", mpi]);
+            command.args(["--timeout", "400", "--"]).arg(program);
+            // The launcher's own shared memory ends at the node.
+            command.args(args.split(' ')).env_remove("I_MPI_FABRICS");
+            command.output().expect("bash starts")
+        };
+        // MPICH 4.0 over UCX 1.13 hangs in MPI_Finalize now and then, where one rank waits for its
+        // connections to close and the others for their launcher: a C program of four MPI calls does
+        // so as well. Its runs end by the watchdog, and prove that much.
+        let hung = |output: &Output| {
+            mpi == "mpich" && stderr(output).contains("are in the end, MPI_Finalize")
+        };
+        let mut runs = std::iter::repeat_with(run).take(3);
+        let Some(output) = runs.find(|output| !hung(output)) else {
+            return skip(&what, "this library hangs in MPI_Finalize");
+        };
         if output.status.code() == Some(3) {
             return skip(&what, stderr(&output).trim());
         }
