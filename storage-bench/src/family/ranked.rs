@@ -28,7 +28,7 @@ const SHARED: &str = "Bandwidth of a file system that ranks share, as IOR measur
     read is checked within the timed loop, by header and eight words or in every byte (IOR -R). Between the \
     phases the writer's and the reader's node are asked to drop the file's pages, and how much of the \
     reads storage served is told. After the reads, untimed, each rank writes up to 16 transfers anew \
-    and closes, and each reader opens again and must find the new ones. Several ranks take a build \
+    and closes, of one file the nodes in turn, and each reader opens again and must find the new ones. Several ranks take a build \
     with the feature mpi.";
 
 const METADATA: &str = "Operations on metadata, as mdtest measures them: phase after phase, each \
