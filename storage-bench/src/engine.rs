@@ -97,7 +97,7 @@ pub struct Completion {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     /// Not at all, and nothing is asked of the kernel for it: only what has ended by itself is taken.
-    Never,
+    Peek,
     /// Not at all, but the kernel is let finish what it left to this thread.
     No,
     /// Until at least one operation has ended, if any is under way; or as many as

@@ -23,7 +23,8 @@ const BATCH: usize = 32;
 const DEFINITION: &str = "\
     Requests of io_uring that ask for nothing (IORING_OP_NOP), through the loop of the other cases: \
     what it costs to submit and to reap, and so the most that one job can do. Compares with \
-    `t/io_uring -N1` of fio's sources, which has the same depth and batches and takes no latencies. \
+    `t/io_uring -N1` of fio's sources, which has the same depth and batches and takes no latencies, \
+    and whose requests name a file for the kernel to look up (IORING_NOP_FILE, where it knows that). \
     lat_ns is from the preparation of a request to its reaping. All free slots are filled and \
     submitted, at most iodepth_batch with one call, after each of which what has ended is reaped. Each request must end with the result 0.";
 

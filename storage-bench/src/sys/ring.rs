@@ -193,7 +193,7 @@ impl<F: AsRawFd, M: Form> Ring<F, M> {
     #[inline]
     pub fn exchange(&mut self, done: &mut Vec<Completion>, wait: Wait) -> io::Result<()> {
         match wait {
-            Wait::Never => {
+            Wait::Peek => {
                 self.enter(0, None)?;
                 self.reap(done);
             }

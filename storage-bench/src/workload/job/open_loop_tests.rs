@@ -62,7 +62,7 @@ impl Engine for Device {
         // What the call itself costs.
         self.now += clock.ticks(Duration::from_micros(1));
         let until = match wait {
-            Wait::Never | Wait::No => self.now,
+            Wait::Peek | Wait::No => self.now,
             Wait::One => Ticks::MAX,
             Wait::AtMost(time) => self.now + clock.ticks(time),
         };

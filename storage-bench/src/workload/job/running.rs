@@ -181,7 +181,7 @@ impl<E: Engine> Running<E> {
             None => self.fill(start),
         };
         let (wait, some) = match filled {
-            Filled::Batch => (Wait::Never, true),
+            Filled::Batch => (Wait::Peek, true),
             Filled::All { wait, some } => (wait, some),
         };
         if some && self.sample.takes() {
