@@ -6,10 +6,14 @@ use crate::workload::Vitals;
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use reports::measure::{Event, Observer, Phase};
+use reports::model::Interval;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +22,10 @@ const LOOK_AROUND_MS: u16 = 100;
 
 /// How long datagrams may still be on their way after their sender has ended.
 const STRAGGLING: Duration = Duration::from_millis(200);
+
+/// How long work may take to return once its test was given up: threads look at once, but closing
+/// what a dead peer had a part in takes some providers seconds.
+const WAY_OUT: Duration = Duration::from_secs(10);
 
 /// What carries the data of a test.
 pub trait Line {
@@ -141,45 +149,157 @@ pub fn attend<T: Send>(
     channel: &mut Channel,
     patient: &Patient<'_>,
     work: impl FnOnce(&Rope) -> T + Send,
-    mut watch: impl FnMut(&mut Channel, Turn) -> Watch,
+    watch: impl FnMut(&mut Channel, Turn) -> Watch,
 ) -> anyhow::Result<T> {
-    let (bell, rope) = UnixStream::pair().context("cannot make a socket pair")?;
-    for end in [&bell, &rope] {
-        let unblocked = end.set_nonblocking(true);
-        unblocked.context("cannot unblock a socket")?;
-    }
-    let mut pulse = Pulse {
-        bytes: 0,
-        since: Instant::now(),
-    };
+    let (bell, rope) = bell_and_rope()?;
     thread::scope(|scope| {
         let worker = scope.spawn(move || {
             // Its end wakes the watcher, whether the work returns or panics.
-            let end = End(Rope(rope));
+            let end = End(rope);
             work(&end.0)
         });
-        let mut state = Watch::On;
-        let mut stalled = None;
-        loop {
-            let (over, turn) = wait(&bell, channel, state).inspect_err(|_| {
-                patient.give_up();
-            })?;
-            if over {
-                break;
-            }
-            if state == Watch::On {
-                state = watch(channel, turn);
-            }
-            patient.hang_up_when_due();
-            if stalled.is_none() && pulse.stopped(patient.vitals.total_bytes(), patient.patience) {
-                stalled = Some(patient.give_up());
-            }
-        }
+        let stalled = look_after(&bell, channel, patient, watch, || Ok(()))?;
         let result = worker
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         stalled.map_or(Ok(result), Err)
     })
+}
+
+/// As [`attend`], for work through a library whose calls may never return, and nothing can end them:
+/// libfabric's shared memory, for one, has locks that a killed peer keeps. Work that does not return
+/// a while after the test was given up is left behind. `observer` sees on this thread what the work
+/// shows.
+///
+/// # Errors
+/// As for [`attend`], or [`Caught`].
+pub fn attend_from_afar<T: Send + 'static>(
+    channel: &mut Channel,
+    patient: &Patient<'_>,
+    observer: &dyn Observer,
+    work: impl FnOnce(&Rope, &dyn Observer) -> T + Send + 'static,
+    watch: impl FnMut(&mut Channel, Turn) -> Watch,
+) -> anyhow::Result<T> {
+    let (bell, rope) = bell_and_rope()?;
+    let (sender, seen) = mpsc::channel();
+    let worker = thread::spawn(move || {
+        let end = End(rope);
+        work(&end.0, &Forward(sender))
+    });
+    let show = || seen.try_iter().for_each(|seen: Seen| seen.show(observer));
+    let mut cut = None;
+    let stalled = look_after(&bell, channel, patient, watch, || {
+        show();
+        if patient.vitals.was_cut() {
+            let since = *cut.get_or_insert_with(Instant::now);
+            if since.elapsed() > WAY_OUT {
+                LEFT_BEHIND.store(true, Ordering::Relaxed);
+                return Err(Caught);
+            }
+        }
+        Ok(())
+    })?;
+    let result = worker
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    show();
+    stalled.map_or(Ok(result), Err)
+}
+
+/// Work did not return from a library's call.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a thread is caught in a call of the device's library, which has not returned {} s after the \
+     test was given up",
+    WAY_OUT.as_secs()
+)]
+pub struct Caught;
+
+/// Whether a thread of this process is caught in a library's call. It may poll there, which would
+/// falsify whatever is measured beside it.
+#[must_use]
+pub fn left_behind() -> bool {
+    LEFT_BEHIND.load(Ordering::Relaxed)
+}
+
+static LEFT_BEHIND: AtomicBool = AtomicBool::new(false);
+
+/// What an observer is shown, on its way to another thread.
+enum Seen {
+    Phase {
+        phase: Phase,
+        expected: Option<Duration>,
+    },
+    Interval(Box<Interval>),
+}
+
+impl Seen {
+    fn show(self, observer: &dyn Observer) {
+        match self {
+            Self::Phase { phase, expected } => observer.event(&Event::Phase { phase, expected }),
+            Self::Interval(interval) => observer.event(&Event::Interval(&interval)),
+        }
+    }
+}
+
+struct Forward(mpsc::Sender<Seen>);
+
+impl Observer for Forward {
+    fn event(&self, event: &Event<'_>) {
+        let seen = match *event {
+            Event::Phase { phase, expected } => Seen::Phase { phase, expected },
+            Event::Interval(interval) => Seen::Interval(Box::new(interval.clone())),
+        };
+        // Who left the work behind looks no more.
+        let _ = self.0.send(seen);
+    }
+}
+
+/// Both ends of a rope: the watcher's, and the worker's.
+fn bell_and_rope() -> anyhow::Result<(UnixStream, Rope)> {
+    let (bell, rope) = UnixStream::pair().context("cannot make a socket pair")?;
+    for end in [&bell, &rope] {
+        let unblocked = end.set_nonblocking(true);
+        unblocked.context("cannot unblock a socket")?;
+    }
+    Ok((bell, Rope(rope)))
+}
+
+/// Watches until the worker ends, or `look` breaks it off; says why the test was given up, if it was.
+fn look_after(
+    bell: &UnixStream,
+    channel: &mut Channel,
+    patient: &Patient<'_>,
+    mut watch: impl FnMut(&mut Channel, Turn) -> Watch,
+    mut look: impl FnMut() -> Result<(), Caught>,
+) -> anyhow::Result<Option<anyhow::Error>> {
+    let mut pulse = Pulse {
+        bytes: 0,
+        since: Instant::now(),
+    };
+    let mut state = Watch::On;
+    let mut stalled: Option<anyhow::Error> = None;
+    loop {
+        let (over, turn) = wait(bell, channel, state).inspect_err(|_| {
+            patient.give_up();
+        })?;
+        if over {
+            return Ok(stalled);
+        }
+        if state == Watch::On {
+            state = watch(channel, turn);
+        }
+        patient.hang_up_when_due();
+        if stalled.is_none() && pulse.stopped(patient.vitals.total_bytes(), patient.patience) {
+            stalled = Some(patient.give_up());
+        }
+        if let Err(caught) = look() {
+            return Err(match stalled {
+                Some(why) => why.context(caught),
+                None => caught.into(),
+            });
+        }
+    }
 }
 
 /// Waits a while for the worker's end or for the channel; says whether it is the worker's end.

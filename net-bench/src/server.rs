@@ -1,7 +1,7 @@
 //! The server: it takes part in the tests of clients that hold its key, several at once, and
 //! outlives every one of them.
 
-use crate::attend::{Line, Patient, Rope, Turn, Watch, attend};
+use crate::attend::{Line, Patient, Rope, Turn, Watch, attend, left_behind};
 use crate::control::message::{Ready, Reply, Request};
 use crate::control::{Channel, ControlError, Key, MESSAGE_TIMEOUT};
 use crate::errand::Errand;
@@ -205,7 +205,7 @@ impl Server {
     /// control channels are closed. `log` gets a line per client.
     ///
     /// # Errors
-    /// The listener is broken.
+    /// The listener is broken, or a test over an RDMA device left a thread behind.
     pub fn serve(
         &self,
         mut end: impl FnMut() -> bool,
@@ -216,6 +216,13 @@ impl Server {
             let result = loop {
                 if end() || (self.options.once && self.served.load(Ordering::Relaxed)) {
                     break Ok(());
+                }
+                if left_behind() {
+                    break Err(anyhow::anyhow!(
+                        "a thread is caught in a call of an RDMA device's library, where nothing \
+                         can end it, and would falsify what is measured beside it: start this \
+                         server again"
+                    ));
                 }
                 match self.next_client() {
                     Ok(None) => {}

@@ -99,6 +99,13 @@ impl Vitals {
     pub fn cut(&self) {
         self.cut.store(true, Ordering::Relaxed);
     }
+
+    /// Whether the test was given up.
+    #[inline]
+    #[must_use]
+    pub fn was_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
+    }
 }
 
 /// The vitals of the flows of one role.
@@ -214,6 +221,6 @@ impl Shared {
     #[inline]
     #[must_use]
     pub fn was_cut(&self) -> bool {
-        self.vitals.cut.load(Ordering::Relaxed)
+        self.vitals.was_cut()
     }
 }

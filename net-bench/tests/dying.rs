@@ -4,10 +4,17 @@
 
 mod common;
 
-use common::{Server, failure, measurement, net_bench, report, run, stderr};
+use common::{KEY, Server, failure, measurement, net_bench, report, run, stderr};
+use net_bench::attend::{Caught, Line, Patient, Rope, Watch, attend_from_afar, left_behind};
+use net_bench::control::{Channel, Key};
+use net_bench::workload::Vitals;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use reports::measure::{Event, Observer, Phase};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 /// A client in the middle of a long test: it has shown its first slices.
@@ -143,4 +150,60 @@ fn nothing_of_a_killed_client_stays_behind() {
     assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
     assert!(run(&["tcp_rr", "-n", "5"]).status.success());
+}
+
+/// A call of a device's library that never returns, which is what a killed peer's locks in shared
+/// memory make of it, holds up nobody: the work is left behind, and that is said.
+#[test]
+fn work_that_never_returns_is_left_behind() {
+    struct Nothing<'a>(&'a Vitals);
+    impl Line for Nothing<'_> {
+        fn cut(&self) {
+            self.0.cut();
+        }
+        fn hang_up(&self) {}
+        fn peer(&self) -> String {
+            "nobody".to_owned()
+        }
+    }
+    struct Count(AtomicUsize);
+    impl Observer for Count {
+        fn event(&self, _: &Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let key = Key::of_text(KEY).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (accepted, _) = listener.accept().unwrap();
+    let mut channel = thread::scope(|scope| {
+        let theirs = scope.spawn(|| Channel::accept(accepted, &key).unwrap());
+        let ours = Channel::connect(stream, &key).unwrap();
+        theirs.join().unwrap();
+        ours
+    });
+    let vitals = Vitals::new(1);
+    let patient = Patient {
+        connections: &Nothing(&vitals),
+        vitals: &vitals,
+        ends_by_word: false,
+        patience: Duration::from_secs(1),
+    };
+    let seen = Count(AtomicUsize::new(0));
+    let caught = |_: &Rope, observer: &dyn Observer| {
+        observer.event(&Event::Phase {
+            phase: Phase::Prepare,
+            expected: None,
+        });
+        loop {
+            thread::park();
+        }
+    };
+    let ended: anyhow::Result<()> =
+        attend_from_afar(&mut channel, &patient, &seen, caught, |_, _| Watch::Over);
+    let error = ended.unwrap_err();
+    assert!(error.downcast_ref::<Caught>().is_some(), "{error:#}");
+    assert!(format!("{error:#}").contains("nothing moved"), "{error:#}");
+    assert_eq!(seen.0.into_inner(), 1);
+    assert!(left_behind());
 }

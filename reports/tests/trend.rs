@@ -499,7 +499,6 @@ fn thousands_of_runs_are_shown_in_a_moment() {
         out.contains("5000 runs, 10 series: 10 changes for the worse, 10 for the better"),
         "{out}"
     );
-    assert!(elapsed.as_secs_f64() < 10.0, "{elapsed:?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{folder, measured, report, told};
+use common::{folder, measured, report, told, unspoilt};
 use reports::model::{Aggregation, Measurement, Report};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -118,6 +118,10 @@ fn limiter<'a>(measurement: &'a Measurement, begin: &str) -> &'a str {
 
 #[test]
 fn a_throttle_is_named_and_one_that_tightens_is_a_burst() {
+    unspoilt(throttle_is_named);
+}
+
+fn throttle_is_named() {
     let Some((device, group)) = throttled() else {
         return;
     };
@@ -254,6 +258,10 @@ fn what_cannot_be_observed_says_why() {
 /// A bucket of 1500 operations a second for 4 x 1500 / (1500 - 300) = 5 s, then 300.
 #[test]
 fn a_burst_bucket_is_a_burst_and_a_plateau() {
+    unspoilt(burst_and_plateau);
+}
+
+fn burst_and_plateau() {
     const LAB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/lab");
     let disk = "256M,throttling.iops-total=300,throttling.iops-total-max=1500,\
                 throttling.iops-total-max-length=4";

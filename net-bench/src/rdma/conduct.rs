@@ -8,7 +8,7 @@ use super::ending::Ending;
 use super::meeting::Card;
 use super::side::{self, Mail, Part};
 use super::test::RdmaTest;
-use crate::attend::{Line, Patient, Rope, Turn, Watch, attend};
+use crate::attend::{Caught, Line, Patient, Rope, Turn, Watch, attend_from_afar};
 use crate::client::unexpected;
 use crate::control::message::{Leg, Reply, Request};
 use crate::control::{Channel, ControlError, MESSAGE_TIMEOUT};
@@ -192,10 +192,11 @@ pub fn as_client(
         }
         relay.cut();
         Watch::Over
-    })?;
+    });
     if let Some(error) = lost {
-        return Err(error.context("the server was lost"));
+        return Err(abandoned(error, "the server was lost", &part));
     }
+    let part = part?;
     let leg = match (heard, part.is_ok()) {
         (Some(reply), _) => done(reply)?,
         (None, true) => last_words(channel, RESULT_TIMEOUT)?,
@@ -308,10 +309,19 @@ pub fn as_server(
         }
         relay.cut();
         Watch::Over
-    })?;
+    });
     match (lost, part) {
-        (Some(error), _) => Err(error.context("the test was abandoned")),
-        (None, part) => Ok(part?.leg),
+        (Some(error), part) => Err(abandoned(error, "the test was abandoned", &part)),
+        (None, part) => Ok(part??.leg),
+    }
+}
+
+/// Why a test ended without a result, and whether it left a thread behind.
+fn abandoned<T>(error: anyhow::Error, what: &str, part: &anyhow::Result<T>) -> anyhow::Error {
+    let caught = part.as_ref().err().and_then(|part| part.downcast_ref());
+    match caught {
+        Some(caught @ Caught) => error.context(format!("{what}, and {caught}")),
+        None => error.context(what.to_owned()),
     }
 }
 
@@ -351,11 +361,12 @@ fn play(
         patience,
     };
     let address = channel.local()?.ip().to_canonical();
-    let work = |rope: &Rope| {
+    let (test, vital) = (test.clone(), Arc::clone(&vitals));
+    let work = move |rope: &Rope, observer: &dyn Observer| {
         let around = (rope, address);
-        side::run(test, end, post, around, (&vitals, &ending), observer)
+        side::run(&test, end, post, around, (&vital, &ending), observer)
     };
-    let part = attend(channel, &patient, work, |channel, turn| {
+    let part = attend_from_afar(channel, &patient, observer, work, |channel, turn| {
         let state = watch(Turned {
             channel,
             relay: &mut relay,

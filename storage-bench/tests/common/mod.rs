@@ -2,6 +2,7 @@
 #![allow(dead_code, missing_docs)]
 
 use reports::model::{self, Flag, Measurement, Outcome, Report};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -58,6 +59,19 @@ pub fn is_empty(dir: &Path) -> bool {
         .expect("the folder is there")
         .next()
         .is_none()
+}
+
+/// Runs a check of rates whose truth the kernel's throttle sets, again if it fails: work of others on
+/// this machine spoils a run now and then, and a fault of ours all of them.
+pub fn unspoilt(check: impl Fn()) {
+    for attempt in 1..4 {
+        // What a check has made, it has removed again when this returns.
+        match catch_unwind(AssertUnwindSafe(&check)) {
+            Ok(()) => return,
+            Err(_) => println!("attempt {attempt} failed, as said above"),
+        }
+    }
+    check();
 }
 
 /// Whether this machine gives io_uring and direct I/O to a scratch file in `dir`; if not, says so.
