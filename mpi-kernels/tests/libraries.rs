@@ -128,7 +128,7 @@ impl Library {
     /// The same across emulated nodes.
     fn measures_across_nodes(&self, mpi: &str, program: &Path) {
         let what = format!("{} across nodes", self.name);
-        let args = "allreduce -m 8:64 -i 10 -x 2 --deadline 30 --json";
+        let args = "allreduce -m 8:64 -i 10 -x 2 --deadline 12 --json";
         let run = || {
             let mut command = self.command("bash");
             command.args([CLUSTER, "run", "--nodes", "3", "--mpi", mpi]);
@@ -143,7 +143,7 @@ impl Library {
         let hung = |output: &Output| {
             mpi == "mpich" && stderr(output).contains("are in the end, MPI_Finalize")
         };
-        let mut runs = std::iter::repeat_with(run).take(3);
+        let mut runs = std::iter::repeat_with(run).take(2);
         let Some(output) = runs.find(|output| !hung(output)) else {
             return skip(&what, "this library hangs in MPI_Finalize");
         };

@@ -8,12 +8,12 @@ use common::{measurement, value};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reports::model::{self, Outcome, Report, ValidityStatus};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use tempfile::TempDir;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 const LAB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/lab");
 
@@ -29,42 +29,113 @@ fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs a script in so many machines, which writes to `$LAB_OUT`; `None` where there are none.
-fn lab(test: &str, nodes: u32, script: &str) -> Option<TempDir> {
+/// The files that a script left in `$LAB_OUT`, by their names.
+struct Results(BTreeMap<String, String>);
+
+impl Results {
+    /// The text of a file.
+    fn text(&self, name: &str) -> &str {
+        let text = self.0.get(name);
+        text.unwrap_or_else(|| panic!("no {name} among {:?}", self.0.keys()))
+    }
+
+    /// The exit code of the command of this number.
+    fn code(&self, number: usize) -> i32 {
+        let text = self.text(&format!("{number}.rc"));
+        text.trim().parse().unwrap()
+    }
+
+    /// Its report.
+    fn report(&self, number: usize) -> Report {
+        let file = format!("{number}.json");
+        model::parse(self.text(&file), Path::new(&file)).unwrap_or_else(|error| {
+            panic!("{error}: {}", self.text(&format!("{number}.err")));
+        })
+    }
+}
+
+/// Runs scripts one after the other in so many machines. Each writes to a `$LAB_OUT` of its own. Where
+/// there are no machines, says why.
+fn lab(nodes: u32, scripts: &[String]) -> Result<Vec<Results>, String> {
     let _turn = turn();
-    let (temporary, results) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    fs::write(
-        results.path().join("key"),
-        "a key of this test alone, and long enough\n",
-    )
-    .unwrap();
+    let (temporary, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut all = String::from("set -u; out=$LAB_OUT\n");
+    for (number, script) in scripts.iter().enumerate() {
+        let folder = out.path().join(number.to_string());
+        fs::create_dir(&folder).unwrap();
+        fs::write(
+            folder.join("key"),
+            "a key of this test alone, and long enough\n",
+        )
+        .unwrap();
+        writeln!(all, "(export LAB_OUT=$out/{number}\n{script}\n)").unwrap();
+    }
     let output = Command::new(LAB)
-        .args([
-            "run",
-            "--nodes",
-            &nodes.to_string(),
-            "--timeout",
-            "400",
-            "--out",
-        ])
-        .arg(results.path())
-        .args(["--", "bash", "-c", script])
+        .args(["run", "--nodes", &nodes.to_string(), "--timeout", "900"])
+        .arg("--out")
+        .arg(out.path())
+        .args(["--", "bash", "-c", &format!("{all}exit 0")])
         .env("TMPDIR", temporary.path())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
     if output.status.code() == Some(3) {
-        println!("SKIPPED {test}: {}", said.trim());
-        return None;
+        return Err(said.trim().to_owned());
     }
-    assert_eq!(output.status.code(), Some(0), "{test}: {said}");
-    Some(results)
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let read = |folder: &Path| {
+        let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+        let text = |path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+        let name = |file: &DirEntry| file.file_name().into_string().unwrap();
+        Results(files.map(|file| (name(&file), text(file.path()))).collect())
+    };
+    let folders = (0..scripts.len()).map(|number| out.path().join(number.to_string()));
+    Ok(folders.map(|folder| read(&folder)).collect())
+}
+
+/// What is run in the one machine that its tests share: it boots as long as it works.
+#[derive(Clone, Copy)]
+enum Part {
+    Verbs,
+    Spoilt,
+    Refusals,
+    LockedMemory,
+    Libfabric,
+}
+
+/// What a part left; `None`, and a line that says why, where there is no machine.
+fn part(part: Part) -> Option<&'static Results> {
+    static RESULTS: LazyLock<Result<Vec<Results>, String>> = LazyLock::new(|| {
+        let refused = REFUSED.iter().map(|(command, _, _)| *command);
+        // In the order of `Part`.
+        let scripts = [
+            script(&with_operations(VERBS.iter().copied())),
+            script(&with_operations(SPOILT.iter().copied())),
+            script(&with_operations(refused)),
+            locked_memory(),
+            script(&with_operations(OVER_DEVICE.iter().copied())),
+        ];
+        lab(1, &scripts)
+    });
+    match &*RESULTS {
+        Ok(results) => Some(&results[part as usize]),
+        Err(why) => {
+            println!("SKIPPED: {why}");
+            None
+        }
+    }
+}
+
+fn with_operations<'a>(commands: impl Iterator<Item = &'a str>) -> Vec<String> {
+    commands
+        .map(|command| format!("{command} {OPERATIONS}"))
+        .collect()
 }
 
 /// A script that runs each command line with its report in a file by its number, and goes on whatever
 /// becomes of it.
 fn script(commands: &[String]) -> String {
-    let mut script = String::from("set -u\n");
+    let mut script = String::new();
     for (number, command) in commands.iter().enumerate() {
         let file = format!("\"$LAB_OUT/{number}");
         writeln!(
@@ -77,28 +148,14 @@ fn script(commands: &[String]) -> String {
     script
 }
 
-fn code(results: &Path, number: usize) -> i32 {
-    let text = fs::read_to_string(results.join(format!("{number}.rc"))).unwrap();
-    text.trim().parse().unwrap()
-}
-
-fn report(results: &Path, number: usize) -> Report {
-    let file = results.join(format!("{number}.json"));
-    let text = fs::read_to_string(&file).unwrap();
-    model::parse(&text, &file).unwrap_or_else(|error| {
-        let said = fs::read_to_string(results.join(format!("{number}.err"))).unwrap();
-        panic!("{error}: {said}")
-    })
-}
-
 /// What a command that should have measured something did: nothing that makes it invalid, every
 /// operation, and a way that the device's counters prove.
-fn assert_proved(results: &Path, number: usize, command: &str) {
-    let report = report(results, number);
+fn assert_proved(results: &Results, number: usize, command: &str) {
+    let report = results.report(number);
     let Outcome::Measured(measured) = &report.cases[0].outcome else {
         panic!("{command}: {:?}", report.cases[0].outcome);
     };
-    assert_eq!(code(results, number), 0, "{command}");
+    assert_eq!(results.code(number), 0, "{command}");
     let validity = &measured.validity;
     assert_ne!(
         validity.status,
@@ -150,95 +207,79 @@ const VERBS: &[&str] = &[
 
 #[test]
 fn verbs_move_what_they_say_and_counters_prove_it() {
-    let commands: Vec<String> = VERBS
-        .iter()
-        .map(|command| format!("{command} {OPERATIONS}"))
-        .collect();
-    let Some(results) = lab("verbs", 1, &script(&commands)) else {
+    let Some(results) = part(Part::Verbs) else {
         return;
     };
-    for (number, command) in commands.iter().enumerate() {
-        assert_proved(results.path(), number, command);
+    for (number, command) in VERBS.iter().enumerate() {
+        assert_proved(results, number, command);
     }
 }
 
-/// A byte that is spoilt on its way is noticed in each operation, and the report says so.
+/// What notices a byte that is spoilt on its way, in each operation.
+const SPOILT: &[&str] = &[
+    "verbs_send --verify -s 300 --spoil 150",
+    "verbs_send -m bandwidth --verify -s 5000 --spoil 150",
+    "verbs_write --verify -s 300 --spoil 150",
+    "verbs_write --operation write_data --verify -s 300 --spoil 150",
+    "verbs_write -m bandwidth --verify -s 5000 --spoil 299",
+    "verbs_read --verify -s 300 --spoil 3",
+    "verbs_atomic --spoil 150",
+    "verbs_atomic -m rate --operation compare_swap --spoil 150",
+];
+
+/// The report says that it was.
 #[test]
 fn a_spoilt_byte_is_noticed_over_verbs() {
-    let commands: Vec<String> = [
-        "verbs_send --verify -s 300",
-        "verbs_send -m bandwidth --verify -s 5000",
-        "verbs_write --verify -s 300",
-        "verbs_write --operation write_data --verify -s 300",
-        "verbs_write -m bandwidth --verify -s 5000 --spoil 299",
-        "verbs_read --verify -s 300 --spoil 3",
-        "verbs_atomic",
-        "verbs_atomic -m rate --operation compare_swap",
-    ]
-    .iter()
-    .map(|command| match command.contains("--spoil") {
-        true => format!("{command} {OPERATIONS}"),
-        false => format!("{command} --spoil 150 {OPERATIONS}"),
-    })
-    .collect();
-    let Some(results) = lab("spoilt bytes", 1, &script(&commands)) else {
+    let Some(results) = part(Part::Spoilt) else {
         return;
     };
-    for (number, command) in commands.iter().enumerate() {
-        let report = report(results.path(), number);
+    for (number, command) in SPOILT.iter().enumerate() {
+        let report = results.report(number);
         let Outcome::Failed { error } = &report.cases[0].outcome else {
             panic!("{command}: {:?}", report.cases[0].outcome);
         };
         assert!(error.contains("corrupt data"), "{command}: {error}");
-        assert_eq!(code(results.path(), number), 1, "{command}");
+        assert_eq!(results.code(number), 1, "{command}");
     }
 }
 
-/// What cannot be is told with what there is, and nothing hangs.
+/// What cannot be, the exit code, and a word of what is said.
+const REFUSED: &[(&str, i32, &str)] = &[
+    ("verbs_send -d mlx5_9", 1, "rxe0"),
+    ("verbs_send --server-device nope", 1, "rxe0"),
+    ("verbs_send --ib-port 7", 1, "port"),
+    ("verbs_send -x 200", 1, "GID"),
+    ("verbs_send --service ud -s 60K", 1, "1024"),
+];
+
+/// It is told with what there is, and nothing hangs.
 #[test]
 fn what_a_device_does_not_have_is_said() {
-    let refused: &[(&str, i32, &str)] = &[
-        ("verbs_send -d mlx5_9", 1, "rxe0"),
-        ("verbs_send --server-device nope", 1, "rxe0"),
-        ("verbs_send --ib-port 7", 1, "port"),
-        ("verbs_send -x 200", 1, "GID"),
-        ("verbs_send --service ud -s 60K", 1, "1024"),
-    ];
-    let commands: Vec<String> = refused
-        .iter()
-        .map(|(command, _, _)| format!("{command} {OPERATIONS}"))
-        .collect();
-    let Some(results) = lab("refusals", 1, &script(&commands)) else {
+    let Some(results) = part(Part::Refusals) else {
         return;
     };
-    for (number, (command, exit_code, word)) in refused.iter().enumerate() {
-        let report = report(results.path(), number);
+    for (number, (command, exit_code, word)) in REFUSED.iter().enumerate() {
+        let report = results.report(number);
         let said = match &report.cases[0].outcome {
             Outcome::Failed { error } => error,
             Outcome::Skipped { reason } => reason,
             other => panic!("{command}: {other:?}"),
         };
         assert!(said.contains(word), "{command}: {said}");
-        assert_eq!(
-            code(results.path(), number),
-            *exit_code,
-            "{command}: {said}"
-        );
+        assert_eq!(results.code(number), *exit_code, "{command}: {said}");
     }
 }
 
-/// Whoever may lock too little memory is told how much that is and how to get more.
-#[test]
-fn too_little_locked_memory_is_said_with_the_remedy() {
+/// Tests by those who may lock too little memory.
+fn locked_memory() -> String {
     // Without its privilege even root has a limit. Both sides, then the server alone.
     let limited = "setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock prlimit --memlock=65536";
     let (test, key) = (
         format!("verbs_send -m bandwidth -s 64K {OPERATIONS} --json"),
         common::KEY,
     );
-    let script = format!(
-        "set -u\n\
-         export NET_BENCH_KEY={key}\n\
+    format!(
+        "export NET_BENCH_KEY={key}\n\
          {limited} {PROGRAM} {test} >\"$LAB_OUT/0.json\" 2>\"$LAB_OUT/0.err\"\n\
          echo $? >\"$LAB_OUT/0.rc\"\n\
          {limited} {PROGRAM} serve --port 5299 >\"$LAB_OUT/serve.out\" 2>&1 &\n\
@@ -246,19 +287,24 @@ fn too_little_locked_memory_is_said_with_the_remedy() {
          {PROGRAM} {test} -c 127.0.0.1 --port 5299 >\"$LAB_OUT/1.json\" 2>\"$LAB_OUT/1.err\"\n\
          echo $? >\"$LAB_OUT/1.rc\"\n\
          kill $!\n"
-    );
-    let Some(results) = lab("locked memory", 1, &script) else {
+    )
+}
+
+/// They are told how much that is and how to get more.
+#[test]
+fn too_little_locked_memory_is_said_with_the_remedy() {
+    let Some(results) = part(Part::LockedMemory) else {
         return;
     };
     for number in [0, 1] {
-        let report = report(results.path(), number);
+        let report = results.report(number);
         let Outcome::Failed { error } = &report.cases[0].outcome else {
             panic!("{number}: {:?}", report.cases[0].outcome);
         };
         for word in ["ibv_reg_mr", "65536 bytes", "RLIMIT_MEMLOCK", "ulimit -l"] {
             assert!(error.contains(word), "{number}, {word}: {error}");
         }
-        assert_eq!(code(results.path(), number), 1, "{number}");
+        assert_eq!(results.code(number), 1, "{number}");
     }
 }
 
@@ -484,24 +530,22 @@ fn a_signal_ends_a_test_in_good_order() {
 }
 
 /// libfabric over the device, with nothing set by the user.
+const OVER_DEVICE: &[&str] = &[
+    "fabric_pingpong -p verbs --verify -s 300",
+    "fabric_pingpong -p 'verbs;ofi_rxm' --verify -s 4K",
+    "fabric_stream -p verbs -s 4K",
+    "fabric_stream -p 'verbs;ofi_rxm' --tagged -s 4K --verify",
+    "fabric_rma -p 'verbs;ofi_rxm' --verify -s 300",
+    "fabric_rma -p 'verbs;ofi_rxm' --operation read -m bandwidth -s 4K --verify",
+];
+
 #[test]
 fn libfabric_moves_what_it_says_over_a_device() {
-    let commands: Vec<String> = [
-        "fabric_pingpong -p verbs --verify -s 300",
-        "fabric_pingpong -p 'verbs;ofi_rxm' --verify -s 4K",
-        "fabric_stream -p verbs -s 4K",
-        "fabric_stream -p 'verbs;ofi_rxm' --tagged -s 4K --verify",
-        "fabric_rma -p 'verbs;ofi_rxm' --verify -s 300",
-        "fabric_rma -p 'verbs;ofi_rxm' --operation read -m bandwidth -s 4K --verify",
-    ]
-    .iter()
-    .map(|command| format!("{command} {OPERATIONS}"))
-    .collect();
-    let Some(results) = lab("libfabric over a device", 1, &script(&commands)) else {
+    let Some(results) = part(Part::Libfabric) else {
         return;
     };
-    for (number, command) in commands.iter().enumerate() {
-        assert_proved(results.path(), number, command);
+    for (number, command) in OVER_DEVICE.iter().enumerate() {
+        assert_proved(results, number, command);
     }
 }
 
@@ -534,17 +578,21 @@ fn two_hosts_measure_and_a_dead_peer_is_noticed() {
         kill $server; exit 0",
         script(&commands)
     );
-    let Some(results) = lab("two hosts", 2, &script) else {
-        return;
+    let mut results = match lab(2, &[script]) {
+        Ok(results) => results,
+        Err(why) => {
+            println!("SKIPPED two hosts: {why}");
+            return;
+        }
     };
+    let results = results.remove(0);
     for (number, command) in commands.iter().enumerate() {
-        assert_proved(results.path(), number, command);
-        let report = report(results.path(), number);
+        assert_proved(&results, number, command);
+        let report = results.report(number);
         assert_eq!(report.hosts.len(), 2, "{command}");
         assert!(!measurement(&report).verified.is_empty());
     }
-    let code = fs::read_to_string(results.path().join("dead.rc")).unwrap();
-    let said = fs::read_to_string(results.path().join("dead.json")).unwrap();
+    let (code, said) = (results.text("dead.rc"), results.text("dead.json"));
     assert_eq!(code.trim(), "1", "{said}");
     assert!(said.contains("server") && said.contains("failed"), "{said}");
 }
