@@ -172,6 +172,13 @@ fn without_io_uring_the_default_is_psync_and_says_so() {
         evidence.contains("iodepth 1 instead of 8") && evidence.contains("seccomp"),
         "{evidence}"
     );
+    // A curve over depths has one point then, and says of which it is.
+    let words = "file --direct false --iodepth 1,8,64 --bs 4k,8k --size 1m --number-ios 50 --json";
+    let (code, text, errors) = without_io_uring(dir.path(), words);
+    assert_eq!(code, 0, "{text}{errors}");
+    let curve = common::report(&text);
+    assert_eq!(curve.cases.len(), 2, "one for each block size");
+    assert!(text.contains("iodepth 1 instead of 8, 64"), "{text}");
     for asked in ["file --engine uring", "file --sqthread-poll", "nop"] {
         let words = format!("{asked} --number-ios 50 --json");
         let (code, text, errors) = without_io_uring(dir.path(), &words);

@@ -390,14 +390,23 @@ mod tests {
             _ => (from != to).then_some(1e9),
         };
         let row = |from: usize| (0..count).map(|to| pair(from, to)).collect();
-        fixtures::measurement_mut(&mut together, 0).matrices = vec![crate::model::Matrix {
+        let bandwidths = crate::model::Matrix {
             name: "bandwidth_bytes_per_s".to_owned(),
             aggregation: crate::model::Aggregation::P50,
             unit: crate::model::Unit::BytesPerSecond,
             direction: crate::model::Direction::HigherIsBetter,
             nodes: (0..count).map(node).collect(),
             values: (0..count).map(row).collect(),
-        }];
+        };
+        let times = |factor: f64, mark: &str| {
+            let mut bound = bandwidths.clone();
+            bound.name = format!("bandwidth_ci_{mark}_bytes_per_s");
+            let values = bound.values.iter_mut().flatten().flatten();
+            values.for_each(|value| *value *= factor);
+            bound
+        };
+        let (low, high) = (times(0.9, "low"), times(1.1, "high"));
+        fixtures::measurement_mut(&mut together, 0).matrices = vec![bandwidths, low, high];
         reports.push(together);
         reports
     }
@@ -417,6 +426,13 @@ mod tests {
             "one stands for all that measured it alone"
         );
         let page = page.render();
+        assert_eq!(page.matches("between 200 nodes").count(), 1);
+        let worst = page.split("The worst pairs").nth(1).unwrap_or_default();
+        let worst = worst.split("</li>").next().unwrap_or_default();
+        assert!(
+            worst.ends_with("n77 → n5: 1.00 MB/s [900 kB/s, 1.10 MB/s], 0.00 of the median pair"),
+            "{worst}"
+        );
         let outliers = page.split("Outliers").nth(1).unwrap_or_default();
         let outliers = outliers.split("</table>").next().unwrap_or_default();
         assert!(

@@ -28,6 +28,25 @@ pub struct MatrixSummary {
     pub moved: bool,
 }
 
+impl MatrixSummary {
+    /// Whether it holds a bound of what another matrix holds: `bandwidth_ci_low_bytes_per_s`.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.name.contains("_ci_low") || self.name.contains("_ci_high")
+    }
+
+    /// The matrix among these with one of its bounds, of the same nodes.
+    #[must_use]
+    pub fn bound<'a>(&self, mark: &str, among: &'a [Self]) -> Option<&'a Self> {
+        let is = |other: &&Self| {
+            other.name.contains(mark)
+                && other.name.replacen(mark, "", 1) == self.name
+                && other.nodes == self.nodes
+        };
+        among.iter().find(is)
+    }
+}
+
 /// A row and column of a matrix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeSummary {

@@ -256,7 +256,7 @@ impl IoArgs {
         let mut spec = load.spec(engine, pattern, place, size)?;
         spec.options = self
             .engine
-            .options(fallback.map(|why| told(&why, self.load.iodepth.first().copied())));
+            .options(fallback.map(|why| told(&why, &self.load.iodepth)));
         spec.pace = self.pace.spec()?;
         spec.check_pace()?;
         spec.steady = self.steady.spec(spec.interval_s)?;
@@ -285,10 +285,12 @@ impl IoArgs {
 }
 
 /// The evidence for another engine than the default one.
-fn told(why: &str, iodepth: Option<usize>) -> String {
-    let depth = match iodepth {
-        Some(depth) if depth > 1 => format!(" and iodepth 1 instead of {depth}"),
-        _ => " and iodepth 1".to_owned(),
+fn told(why: &str, iodepths: &[usize]) -> String {
+    let others = iodepths.iter().filter(|depth| **depth != 1);
+    let others: Vec<String> = others.map(usize::to_string).collect();
+    let depth = match others.is_empty() {
+        false => format!(" and iodepth 1 instead of {}", others.join(", ")),
+        true => " and iodepth 1".to_owned(),
     };
     format!("measured with psync{depth}, because io_uring cannot be used: {why}")
 }

@@ -412,7 +412,7 @@ fn placement(cases: &[CaseSummary]) -> Markup {
         .iter()
         .flat_map(|case| case.matrices.iter().map(move |m| (case, m)));
     let mut rows = Vec::new();
-    for (case, matrix) in matrices.filter(|(_, matrix)| !matrix.name.contains("_ci_")) {
+    for (case, matrix) in matrices.filter(|(_, matrix)| !matrix.is_bound()) {
         for (kind, of) in KINDS {
             let groups: Vec<Option<String>> = matrix.nodes.iter().map(of).collect();
             let known: BTreeSet<&String> = groups.iter().flatten().collect();

@@ -19,12 +19,12 @@ const MOST_DRAWN: usize = 96;
 /// How many rows a folded map has, about.
 const FOLDED: usize = 64;
 
-/// The case's maps.
+/// The case's maps. Bounds have none of their own: they stand beside the worst pairs.
 pub(super) fn heatmaps(label: &str, case: &CaseSummary) -> Markup {
-    html! { @for matrix in &case.matrices {
-        @let map = Map::of(matrix);
+    html! { @for matrix in case.matrices.iter().filter(|matrix| !matrix.is_bound()) {
+        @let map = Map::of(matrix, &case.matrices);
         @match map.folded() {
-            Some((folded, side)) => { (map.draw(label, Some((&Map::of(&folded), side)))) }
+            Some((folded, side)) => { (map.draw(label, Some((&Map::of(&folded, &[]), side)))) }
             None => { (map.draw(label, None)) }
         }
     } }
@@ -33,6 +33,8 @@ pub(super) fn heatmaps(label: &str, case: &CaseSummary) -> Markup {
 /// A matrix with its nodes in the order of their places.
 struct Map<'a> {
     matrix: &'a MatrixSummary,
+    /// The interval's ends, where the case has them.
+    bounds: Option<[&'a MatrixSummary; 2]>,
     /// Nodes in order, as indices.
     order: Vec<usize>,
     /// The group of each place in `order`.
@@ -43,7 +45,9 @@ struct Map<'a> {
 }
 
 impl<'a> Map<'a> {
-    fn of(matrix: &'a MatrixSummary) -> Self {
+    fn of(matrix: &'a MatrixSummary, others: &'a [MatrixSummary]) -> Self {
+        let bound = |mark| matrix.bound(mark, others);
+        let bounds = bound("_ci_low").zip(bound("_ci_high"));
         let places: Vec<String> = matrix.nodes.iter().map(place).collect();
         let mut order: Vec<usize> = (0..matrix.nodes.len()).collect();
         order.sort_by(|&a, &b| places[a].cmp(&places[b]));
@@ -61,6 +65,7 @@ impl<'a> Map<'a> {
         });
         Self {
             matrix,
+            bounds: bounds.map(<[_; 2]>::from),
             order,
             groups,
             names,
@@ -70,11 +75,18 @@ impl<'a> Map<'a> {
     }
 
     fn value(&self, from: usize, to: usize) -> Option<f64> {
-        *self
-            .matrix
-            .medians
-            .get(self.order[from])?
-            .get(self.order[to])?
+        self.at(self.matrix, from, to)
+    }
+
+    fn at(&self, matrix: &MatrixSummary, from: usize, to: usize) -> Option<f64> {
+        *matrix.medians.get(self.order[from])?.get(self.order[to])?
+    }
+
+    /// A pair's interval in words, if it is known.
+    fn interval(&self, from: usize, to: usize) -> Option<String> {
+        let [low, high] = self.bounds?.map(|bound| self.at(bound, from, to));
+        let unit = self.matrix.unit;
+        Some(format!(" [{}, {}]", human(low?, unit), human(high?, unit)))
     }
 
     fn node(&self, at: usize) -> &NodeSummary {
@@ -295,7 +307,8 @@ impl<'a> Map<'a> {
             p { "The worst pairs:" }
             ol { @for (from, to, value) in pairs {
                 li { (self.node(from).name) " → " (self.node(to).name) ": "
-                    (human(value, self.matrix.unit)) (times(value)) }
+                    (human(value, self.matrix.unit))
+                    (self.interval(from, to).unwrap_or_default()) (times(value)) }
             } }
         }
     }
