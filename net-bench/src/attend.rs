@@ -158,7 +158,7 @@ pub fn attend<T: Send>(
             let end = End(rope);
             work(&end.0)
         });
-        let stalled = look_after(&bell, channel, patient, watch, || Ok(()))?;
+        let stalled = look_after(&bell, channel, patient, watch, |_| Ok(()))?;
         let result = worker
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -187,11 +187,11 @@ pub fn attend_from_afar<T: Send + 'static>(
         work(&end.0, &Forward(sender))
     });
     let show = || seen.try_iter().for_each(|seen: Seen| seen.show(observer));
-    let mut cut = None;
-    let stalled = look_after(&bell, channel, patient, watch, || {
+    let mut given_up = None;
+    let stalled = look_after(&bell, channel, patient, watch, |gives_up| {
         show();
-        if patient.vitals.was_cut() {
-            let since = *cut.get_or_insert_with(Instant::now);
+        if gives_up {
+            let since = *given_up.get_or_insert_with(Instant::now);
             if since.elapsed() > WAY_OUT {
                 LEFT_BEHIND.store(true, Ordering::Relaxed);
                 return Err(Caught);
@@ -265,13 +265,14 @@ fn bell_and_rope() -> anyhow::Result<(UnixStream, Rope)> {
     Ok((bell, Rope(rope)))
 }
 
-/// Watches until the worker ends, or `look` breaks it off; says why the test was given up, if it was.
+/// Watches until the worker ends, or `look`, which hears whether the test was given up, breaks it off;
+/// says why it was given up, if nothing moved.
 fn look_after(
     bell: &UnixStream,
     channel: &mut Channel,
     patient: &Patient<'_>,
     mut watch: impl FnMut(&mut Channel, Turn) -> Watch,
-    mut look: impl FnMut() -> Result<(), Caught>,
+    mut look: impl FnMut(bool) -> Result<(), Caught>,
 ) -> anyhow::Result<Option<anyhow::Error>> {
     let mut pulse = Pulse {
         bytes: 0,
@@ -293,7 +294,9 @@ fn look_after(
         if stalled.is_none() && pulse.stopped(patient.vitals.total_bytes(), patient.patience) {
             stalled = Some(patient.give_up());
         }
-        if let Err(caught) = look() {
+        // Of a thread's own error the others hear in their own time.
+        let lost = state == Watch::Over && patient.vitals.was_cut();
+        if let Err(caught) = look(stalled.is_some() || lost) {
             return Err(match stalled {
                 Some(why) => why.context(caught),
                 None => caught.into(),
