@@ -7,6 +7,7 @@ mod common;
 use common::{KEY, Server, failure, measurement, net_bench, report, run, stderr};
 use net_bench::attend::{Caught, Line, Patient, Rope, Watch, attend_from_afar, left_behind};
 use net_bench::control::{Channel, Key};
+use net_bench::server::{self, Limits, Options};
 use net_bench::workload::Vitals;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -206,4 +207,17 @@ fn work_that_never_returns_is_left_behind() {
     assert!(format!("{error:#}").contains("nothing moved"), "{error:#}");
     assert_eq!(seen.0.into_inner(), 1);
     assert!(left_behind());
+
+    // Nobody is served beside it.
+    let options = Options {
+        key,
+        host: None,
+        max_clients: 1,
+        once: false,
+        data_ip: None,
+        limits: Limits::default(),
+    };
+    let server = server::Server::bind("127.0.0.1:0".parse().unwrap(), options).unwrap();
+    let error = server.serve(|| false, &|_| ()).unwrap_err();
+    assert!(error.to_string().contains("start this server again"));
 }
