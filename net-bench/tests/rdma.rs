@@ -94,7 +94,7 @@ fn lab(nodes: u32, scripts: &[String]) -> Result<Vec<Results>, String> {
 }
 
 /// What is run in the one machine that its tests share: it boots as long as it works.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum Part {
     Verbs,
     Spoilt,
@@ -120,7 +120,7 @@ fn part(part: Part) -> Option<&'static Results> {
     match &*RESULTS {
         Ok(results) => Some(&results[part as usize]),
         Err(why) => {
-            println!("SKIPPED: {why}");
+            println!("SKIPPED {part:?}: {why}");
             None
         }
     }
