@@ -399,11 +399,15 @@ fn merge_histogram(into: &mut Vec<(String, Histogram<u64>)>, name: &str, encoded
     let Ok(histogram) = crate::measure::decode_histogram(encoded) else {
         return;
     };
-    match into.iter_mut().find(|(known, _)| known == name) {
-        // Histograms of other programs may have other bounds; those stay out of the merged picture.
-        Some((_, merged)) => drop(merged.add(&histogram)),
-        None => into.push((name.to_owned(), histogram)),
-    }
+    let at = into.iter().position(|(known, _)| known == name);
+    let at = at.unwrap_or_else(|| {
+        // Decoded, it has room for every latency there could be; of hundreds of nodes that would take
+        // gigabytes. This one grows as far as it is filled.
+        let merged = Histogram::new(histogram.sigfig()).expect("another has as many digits");
+        into.push((name.to_owned(), merged));
+        into.len() - 1
+    });
+    into[at].1.add(&histogram).expect("it grows");
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ pub fn of(spec: &Spec, target: &Target, mut totals: Totals, seen: Seen) -> Measu
     flag_verification(spec, &seen, &mut validity);
     let evidence = &seen.evidence;
     evidence.errors.flag(evidence.brake.ended(), &mut validity);
-    flag_workers(&totals, &seen, &mut validity);
+    flag_workers(spec, &totals, &seen, &mut validity);
     let workers = workers(&totals, &seen);
     let all = all_latencies(spec, &totals);
     let mut histograms: Vec<_> = all
@@ -277,15 +277,22 @@ fn share_of_workers(totals: &Totals, seen: &Seen) -> Option<f64> {
 }
 
 /// I/O that was handed to another thread took its time for that, and the CPU of both.
-fn flag_workers(totals: &Totals, seen: &Seen, validity: &mut Validity) {
+fn flag_workers(spec: &Spec, totals: &Totals, seen: &Seen, validity: &mut Validity) {
     let (Some(share), Some(helpers)) = (share_of_workers(totals, seen), seen.evidence.helpers)
     else {
         return;
     };
     if share > WORKERS_SHARE {
+        let (why, hint) = match spec.options.force_async {
+            0 => (
+                "would have blocked their submitter",
+                "--force-async 1 saves the vain attempts, and ",
+            ),
+            _ => ("were not tried by their submitter (--force-async)", ""),
+        };
         let evidence = format!(
-            "about {:.0} of {} I/Os ({:.0} %) would have blocked their submitter and went to {} \
-             workers of the kernel, which used {:.2} s of CPU; --engine psync may cost less",
+            "about {:.0} of {} I/Os ({:.0} %) {why} and went to {} workers of the kernel, which used \
+             {:.2} s of CPU; {hint}--engine psync may cost less",
             share * totals.work.ops as f64,
             totals.work.ops,
             share * 100.0,

@@ -305,18 +305,31 @@ fn io_that_went_to_workers_is_counted_with_their_cpu_time() {
     };
     let device = format!("/dev/zram{}", disk.0);
     let dir = folder();
-    let words = format!("block --device {device} --engine uring --number-ios 3000 --json");
-    let (code, text, errors) = run_in(dir.path(), &words.split(' ').collect::<Vec<_>>());
-    if code == 3 {
-        println!("SKIPPED: {text}");
-        return;
+    for (options, told) in [
+        ("", "would have blocked"),
+        (" --force-async 1", "were not tried"),
+    ] {
+        let words =
+            format!("block --device {device} --engine uring --number-ios 3000 --json{options}");
+        let (code, text, errors) = run_in(dir.path(), &words.split(' ').collect::<Vec<_>>());
+        if code == 3 {
+            println!("SKIPPED: {text}");
+            return;
+        }
+        assert_eq!(code, 0, "{text}{errors}");
+        let report = report(&text);
+        let measurement = measured(&report);
+        let workers = &measurement.facts["io_workers"];
+        let (ios, cpu_s) = (workers["ios"].as_u64(), workers["cpu_s"].as_f64());
+        assert!(ios.is_some_and(|ios| ios > 1500), "{workers}");
+        assert!(cpu_s.is_some_and(|cpu_s| cpu_s > 0.0), "{workers}");
+        let flags = &measurement.validity.flags;
+        let flag = flags.iter().find(|flag| flag.code == "io_workers");
+        assert!(
+            flag.is_some_and(|flag| flag.evidence.contains(told)),
+            "{flags:?}"
+        );
+        let asked = &report.cases[0].benchmark.params;
+        assert_eq!(asked.contains_key("force_async"), !options.is_empty());
     }
-    assert_eq!(code, 0, "{text}{errors}");
-    let report = report(&text);
-    let measurement = measured(&report);
-    let workers = &measurement.facts["io_workers"];
-    let (ios, cpu_s) = (workers["ios"].as_u64(), workers["cpu_s"].as_f64());
-    assert!(ios.is_some_and(|ios| ios > 1500), "{workers}");
-    assert!(cpu_s.is_some_and(|cpu_s| cpu_s > 0.0), "{workers}");
-    assert!(codes(measurement).contains(&"io_workers"));
 }

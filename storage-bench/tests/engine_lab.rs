@@ -7,8 +7,9 @@ use std::process::Command;
 
 const LAB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/lab");
 
-/// Runs that must be measured, and the name of each.
-const RUNS: [(&str, &str); 4] = [
+/// Runs that must be measured, and the name of each. What the last one has written is read through the
+/// block layer afterwards.
+const RUNS: [(&str, &str); 5] = [
     ("polled", "--device /dev/nvme0n1 --hipri"),
     ("commands", "--device /dev/nvme0n1 --uring-cmd --bs 64k"),
     (
@@ -19,7 +20,17 @@ const RUNS: [(&str, &str); 4] = [
         "polled_commands",
         "--device /dev/nvme0n1 --uring-cmd --hipri --iodepth 4",
     ),
+    (
+        "written_by_commands",
+        "--device /dev/nvme0n1 --uring-cmd --rw write --bs 32k --size 6553600 --verify crc32c \
+         --destroy=lab-disk-1",
+    ),
 ];
+
+/// Bytes of a block of the last run.
+const BLOCK: usize = 32 << 10;
+/// How many it writes.
+const BLOCKS: usize = 200;
 
 #[test]
 fn an_nvme_device_is_polled_and_takes_commands() {
@@ -32,7 +43,10 @@ fn an_nvme_device_is_polled_and_takes_commands() {
         "{program} block --device /dev/nvme0n1 --uring-cmd --bs 16m --iodepth 1 --number-ios 1 \
          > $LAB_OUT/refused 2>&1; echo \"exit $?\" >> $LAB_OUT/refused\n"
     );
-    let script = runs.concat() + &refused;
+    let copy = format!(
+        "dd if=/dev/nvme0n1 of=$LAB_OUT/copy bs={BLOCK} count={BLOCKS} iflag=direct 2>/dev/null\n"
+    );
+    let script = runs.concat() + &copy + &refused;
     let out = dir.path().to_str().expect("text");
     let output = Command::new(LAB)
         .args(["run", "--disk", "64M", "--out", out, "--timeout", "240"])
@@ -54,6 +68,15 @@ fn an_nvme_device_is_polled_and_takes_commands() {
     for (name, options) in RUNS {
         check(&told(name), options);
     }
+    // Both ways of the device's may be wrong alike: the block layer must find each block in its place.
+    let copy = std::fs::read(dir.path().join("copy")).expect("it was read");
+    assert_eq!(copy.len(), BLOCK * BLOCKS);
+    for (index, block) in copy.chunks_exact(BLOCK).enumerate() {
+        let word = |at: usize| u64::from_le_bytes(block[at * 8..][..8].try_into().expect("eight"));
+        let first = u64::from_le_bytes(copy[..8].try_into().expect("eight"));
+        assert_eq!(word(0), first, "block {index} begins as the others do");
+        assert_eq!(word(1), (index * BLOCK) as u64, "and says where it belongs");
+    }
     let refused = told("refused");
     assert!(
         refused.contains("takes commands of at most") && refused.contains("exit 1"),
@@ -65,6 +88,10 @@ fn check(text: &str, options: &str) {
     let report = report(text);
     let measurement = measured(&report);
     assert!(measurement.work.known().expect("known").ops >= 200);
+    if options.contains("--verify") {
+        let verified = &measurement.verified;
+        assert!(verified.contains("held their last write"), "{verified}");
+    }
     let engine = &measurement.facts["engine"];
     let codes = measurement.validity.flags.iter();
     let codes: Vec<_> = codes.map(|flag| flag.code.as_str()).collect();

@@ -11,6 +11,7 @@ mod forest;
 mod heatmap;
 mod history;
 mod latency_course;
+mod latency_map;
 mod plots;
 mod svg;
 

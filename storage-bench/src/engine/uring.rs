@@ -147,6 +147,7 @@ impl<R: Requests> Engine for Uring<R> {
             register_buffers: options.fixedbufs && R::Form::MOVES,
             complete_min: options.iodepth_batch_complete_min,
             complete_max: options.iodepth_batch_complete_max.unwrap_or(usize::MAX),
+            force_async: options.force_async,
         };
         let made = Ring::new(file, buffers, form, &setup);
         let (mut ring, features) = made.map_err(|error| refusal(&error, &options))?;

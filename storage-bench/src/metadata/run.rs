@@ -79,12 +79,10 @@ impl<'a> Run<'a> {
 
     /// The phases of files or of folders.
     fn of_item(&self, item: Item, phases: &mut Vec<Phase>) -> anyhow::Result<()> {
-        let bytes = match item {
-            // At most 64 MiB, as the options were checked.
-            Item::File => self.spec.write as usize,
-            Item::Folder => 0,
+        let mut buffer = match item {
+            Item::File => self.own.buffer(),
+            Item::Folder => Vec::new(),
         };
-        let mut buffer = vec![0; bytes];
         let stonewall = self.spec.stonewall_s.map(Duration::from_secs_f64);
         let mut run = |name: &'static str, items, stonewall, act: &mut Act<'_>| {
             let times = self.phase(name, items, stonewall, act)?;
@@ -108,7 +106,7 @@ impl<'a> Run<'a> {
             place.stat(item, index)
         })?;
         if let Some(read) = names.read {
-            let mut buffers = [buffer.clone(), Vec::with_capacity(bytes)];
+            let mut buffers = [buffer.clone(), vec![0; buffer.len()]];
             run(read, others, None, &mut |index| {
                 place.read(index, &mut buffers)
             })?;

@@ -1,8 +1,8 @@
 //! Amazon's log page 0xD0: what an EBS volume or an instance store counts of itself, and for how
 //! long its own limit or that of the instance was exceeded.
 //!
-//! The layout is that of AWS's nvme-cli plug-in, little-endian. The latency histograms are read of
-//! EBS volumes; those of an instance store are laid out otherwise and are left out.
+//! The layout is that of AWS's nvme-cli plug-in, little-endian. An instance store's page is that of a
+//! volume with the latencies by size of the I/O behind it.
 
 use crate::sys::nvme;
 use serde::Serialize;
@@ -17,6 +17,15 @@ const READ_HISTOGRAM: usize = 512;
 const WRITE_HISTOGRAM: usize = 2056;
 const BINS: usize = 64;
 const BIN_BYTES: usize = 24;
+/// How many ranges of sizes an instance store tells apart, and where each ends.
+const RANGES: usize = 3600;
+const RANGE_ENDS: usize = 3604;
+const MOST_RANGES: usize = 8;
+/// Counts by range, direction and bin; the bins are those of the writes' histogram.
+const DETAIL: usize = 4096;
+const DETAIL_BINS: usize = 32;
+/// The version of a page whose detail is laid out so.
+const DETAIL_VERSION: u32 = 1;
 
 /// Which of Amazon's two kinds of NVMe device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -54,7 +63,20 @@ pub struct Page {
     /// Requests waiting at this moment.
     pub queue_length: u64,
     /// Latencies of reads and of writes.
-    pub histograms: Option<[Vec<Bin>; 2]>,
+    pub histograms: [Vec<Bin>; 2],
+    /// The same by size of the I/O, of an instance store.
+    pub by_size: Vec<SizeRange>,
+}
+
+/// The latencies of the I/Os of a range of sizes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SizeRange {
+    /// Longer than this many bytes.
+    pub above_bytes: u32,
+    /// Up to this many; none if there is no limit.
+    pub up_to_bytes: Option<u32>,
+    /// Of reads and of writes.
+    pub histograms: [Vec<Bin>; 2],
 }
 
 /// One bin of a latency histogram.
@@ -91,9 +113,10 @@ impl Page {
         }
         // In bounds: every offset lies within the shorter of both lengths, checked above.
         let pair = |at: usize| [number(page, at), number(page, at + 8)];
-        let histograms = match kind {
-            Kind::Ebs => Some([bins(page, READ_HISTOGRAM)?, bins(page, WRITE_HISTOGRAM)?]),
-            Kind::InstanceStore => None,
+        let histograms = [bins(page, READ_HISTOGRAM)?, bins(page, WRITE_HISTOGRAM)?];
+        let by_size = match (kind, number_32(page, 4)) {
+            (Kind::InstanceStore, DETAIL_VERSION) => by_size(page, &histograms[1])?,
+            _ => Vec::new(),
         };
         Ok(Self {
             kind,
@@ -104,8 +127,14 @@ impl Page {
             instance_exceeded_us: pair(72),
             queue_length: number(page, 88),
             histograms,
+            by_size,
         })
     }
+}
+
+fn number_32(page: &[u8], at: usize) -> u32 {
+    let bytes = page[at..].first_chunk().copied().unwrap_or_default();
+    u32::from_le_bytes(bytes)
 }
 
 fn number(page: &[u8], at: usize) -> u64 {
@@ -122,10 +151,36 @@ fn bins(page: &[u8], at: usize) -> Result<Vec<Bin>, String> {
         Bin {
             lower_us: number(page, at),
             upper_us: number(page, at + 8),
-            count: number(page, at + 16) & u64::from(u32::MAX),
+            count: number_32(page, at + 16).into(),
         }
     };
     Ok((0..count).map(bin).collect())
+}
+
+/// The ranges of sizes of an instance store's page, in bins like these.
+fn by_size(page: &[u8], like: &[Bin]) -> Result<Vec<SizeRange>, String> {
+    let ranges = number_32(page, RANGES) as usize;
+    if ranges > MOST_RANGES || (ranges > 0 && like.len() > DETAIL_BINS) {
+        return Err(format!(
+            "log page 0xD0 counts {ranges} ranges of sizes in {} bins, more than it has room for",
+            like.len()
+        ));
+    }
+    let end = |range: usize| number_32(page, RANGE_ENDS + range * 4);
+    let counts = |range: usize, direction: usize| {
+        let first = DETAIL + (range * 2 + direction) * DETAIL_BINS * 8;
+        let counted = |(index, bin): (usize, &Bin)| Bin {
+            count: number(page, first + index * 8),
+            ..*bin
+        };
+        like.iter().enumerate().map(counted).collect()
+    };
+    let range = |range: usize| SizeRange {
+        above_bytes: if range == 0 { 0 } else { end(range - 1) },
+        up_to_bytes: Some(end(range)).filter(|&end| end != u32::MAX),
+        histograms: [counts(range, 0), counts(range, 1)],
+    };
+    Ok((0..ranges).map(range).collect())
 }
 
 /// What happened between two readings.
@@ -146,8 +201,10 @@ pub struct Difference {
     /// Those of the instance.
     pub instance_exceeded_s: [f64; 2],
     /// Latencies of reads and of writes; bins without any are left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub histograms: Option<[Vec<Bin>; 2]>,
+    pub histograms: [Vec<Bin>; 2],
+    /// The same by size of the I/O, of an instance store; ranges without any are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub by_size: Vec<SizeRange>,
 }
 
 impl Difference {
@@ -161,7 +218,10 @@ impl Difference {
         let ops = less(after.ops, before.ops);
         let busy = less(after.busy_us, before.busy_us);
         let mean = |at: usize| (ops[at] > 0).then(|| busy[at] as f64 / ops[at] as f64);
-        let histograms = before.histograms.as_ref().zip(after.histograms.as_ref());
+        // The histograms of a whole page count in 32 bits, those by size in 64.
+        let whole = |now: u64, then: u64| (now as u32).wrapping_sub(then as u32).into();
+        let histograms =
+            [0, 1].map(|at| grown(&before.histograms[at], &after.histograms[at], whole));
         Self {
             kind: after.kind,
             seconds,
@@ -170,22 +230,42 @@ impl Difference {
             mean_us: [mean(0), mean(1)],
             volume_exceeded_s: exceeded(after.volume_exceeded_us, before.volume_exceeded_us),
             instance_exceeded_s: exceeded(after.instance_exceeded_us, before.instance_exceeded_us),
-            histograms: histograms.map(|(b, a)| [grown(&b[0], &a[0]), grown(&b[1], &a[1])]),
+            histograms,
+            by_size: grown_by_size(&before.by_size, &after.by_size),
         }
     }
 }
 
-fn grown(before: &[Bin], after: &[Bin]) -> Vec<Bin> {
+/// The bins in which there are more now than before, `less` being the difference of two counts.
+fn grown(before: &[Bin], after: &[Bin], less: impl Fn(u64, u64) -> u64) -> Vec<Bin> {
     let earlier = |bin: &Bin| {
         let mut same = before.iter().filter(|old| old.lower_us == bin.lower_us);
-        // The device counts in 32 bits.
         same.next().map_or(0, |old| old.count)
     };
     let grown = after.iter().map(|bin| Bin {
-        count: (bin.count as u32).wrapping_sub(earlier(bin) as u32).into(),
+        count: less(bin.count, earlier(bin)),
         ..*bin
     });
     grown.filter(|bin| bin.count > 0).collect()
+}
+
+fn grown_by_size(before: &[SizeRange], after: &[SizeRange]) -> Vec<SizeRange> {
+    let grown = after.iter().map(|now| {
+        let mut same = before
+            .iter()
+            .filter(|old| old.above_bytes == now.above_bytes);
+        let then = same.next().map(|old| &old.histograms);
+        let of = |at: usize| {
+            let then = then.map_or(&[][..], |histograms| &histograms[at]);
+            grown(then, &now.histograms[at], u64::saturating_sub)
+        };
+        SizeRange {
+            histograms: [of(0), of(1)],
+            ..*now
+        }
+    });
+    let some = |range: &SizeRange| range.histograms.iter().any(|bins| !bins.is_empty());
+    grown.filter(some).collect()
 }
 
 /// A device that has the page.
@@ -257,16 +337,39 @@ mod tests {
         page[at..at + 8].copy_from_slice(&number.to_le_bytes());
     }
 
-    fn ebs(numbers: &[u64], fast: u64, slow: u64) -> Vec<u8> {
-        let mut page = page(EBS_MAGIC, 4096, numbers);
-        put(&mut page, READ_HISTOGRAM, 2);
+    /// Puts a histogram of two bins into a page.
+    fn put_bins(page: &mut [u8], at: usize, fast: u64, slow: u64) {
+        put(page, at, 2);
         for (index, (lower, upper, count)) in
             [(0, 1024, fast), (1024, 2048, slow)].iter().enumerate()
         {
-            let at = READ_HISTOGRAM + 8 + index * BIN_BYTES;
-            put(&mut page, at, *lower);
-            put(&mut page, at + 8, *upper);
-            put(&mut page, at + 16, *count);
+            let at = at + 8 + index * BIN_BYTES;
+            put(page, at, *lower);
+            put(page, at + 8, *upper);
+            put(page, at + 16, *count);
+        }
+    }
+
+    fn ebs(numbers: &[u64], fast: u64, slow: u64) -> Vec<u8> {
+        let mut page = page(EBS_MAGIC, 4096, numbers);
+        put_bins(&mut page, READ_HISTOGRAM, fast, slow);
+        page
+    }
+
+    /// The page of an instance store whose I/Os are of up to 4 KiB or longer; `counts` are of the
+    /// second bin of the reads and of the first of the writes, by size.
+    fn local(numbers: &[u64], counts: [[u64; 2]; 2]) -> Vec<u8> {
+        let mut page = page(LOCAL_MAGIC, 8192, numbers);
+        let total = |of: usize| counts[0][of] + counts[1][of];
+        put_bins(&mut page, READ_HISTOGRAM, 0, total(0));
+        put_bins(&mut page, WRITE_HISTOGRAM, total(1), 0);
+        page[RANGES..RANGES + 4].copy_from_slice(&2u32.to_le_bytes());
+        for (range, end) in [4096, u32::MAX].into_iter().enumerate() {
+            let at = RANGE_ENDS + range * 4;
+            page[at..at + 4].copy_from_slice(&u32::to_le_bytes(end));
+            let first = DETAIL + range * 2 * DETAIL_BINS * 8;
+            put(&mut page, first + 8, counts[range][0]);
+            put(&mut page, first + DETAIL_BINS * 8, counts[range][1]);
         }
         page
     }
@@ -296,36 +399,62 @@ mod tests {
         assert_eq!(difference.mean_us, [Some(800.0), None]);
         assert_eq!(difference.volume_exceeded_s, [8.2, 0.5]);
         assert_eq!(difference.instance_exceeded_s, [0.0, 0.0]);
-        let [reads, writes] = difference.histograms.expect("of a volume");
+        let [reads, writes] = difference.histograms;
         let counts: Vec<u64> = reads.iter().map(|bin| bin.count).collect();
         assert_eq!((counts, writes.len()), (vec![990, 10], 0), "32 bits wrap");
         assert_eq!((reads[1].lower_us, reads[1].upper_us), (1024, 2048));
+        assert_eq!(difference.by_size, [], "a volume does not tell sizes apart");
     }
 
     #[test]
-    fn an_instance_store_has_a_longer_page_without_these_histograms() {
-        let page = Page::parse(&page(
-            LOCAL_MAGIC,
-            8192,
-            &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
-        ));
-        let page = page.expect("well-formed");
+    fn an_instance_store_tells_latencies_by_size_as_well() {
+        let parse = |counts| {
+            let bytes = local(&[1, 2, 3, 4, 5, 6, 0, 0, 9, 10, 11], counts);
+            Page::parse(&bytes).expect("well-formed")
+        };
+        let more = u64::from(u32::MAX) + 5;
+        let (before, after) = (parse([[7, 0], [1, 2]]), parse([[7, 0], [more + 1, 5]]));
         assert_eq!(
-            (page.kind, page.ops, page.queue_length),
+            (after.kind, after.ops, after.queue_length),
             (Kind::InstanceStore, [1, 2], 11)
         );
-        assert_eq!(page.histograms, None);
+        let ends: Vec<_> = after
+            .by_size
+            .iter()
+            .map(|range| (range.above_bytes, range.up_to_bytes))
+            .collect();
+        assert_eq!(ends, [(0, Some(4096)), (4096, None)]);
+        let difference = Difference::between(&before, &after, 1.0);
+        let [long] = &difference.by_size[..] else {
+            panic!("nothing of up to 4 KiB came: {difference:?}");
+        };
+        let bin = |lower_us, upper_us, count| Bin {
+            lower_us,
+            upper_us,
+            count,
+        };
+        assert_eq!(long.above_bytes, 4096);
+        let (slow, fast) = (bin(1024, 2048, more), bin(0, 1024, 3));
+        assert_eq!(long.histograms, [vec![slow], vec![fast]]);
+        assert_eq!(difference.histograms[1], [fast]);
+        // Of another version nothing but the length is known.
+        let mut newer = local(&[], [[1, 1], [1, 1]]);
+        newer[4] = 2;
+        assert_eq!(Page::parse(&newer).expect("well-formed").by_size, []);
     }
 
     #[test]
     fn what_is_not_the_page_is_refused_with_the_reason() {
         let mut greedy = ebs(&[], 0, 0);
         put(&mut greedy, WRITE_HISTOGRAM, 65);
+        let mut ranges = local(&[], [[0; 2]; 2]);
+        ranges[RANGES] = 9;
         for (bytes, reason) in [
             (page(0x1234, 4096, &[]), "0x1234: not Amazon's"),
             (page(EBS_MAGIC, 2048, &[]), "2048 of 4096 bytes"),
             (page(LOCAL_MAGIC, 4096, &[]), "4096 of 8192 bytes"),
             (greedy, "more bins"),
+            (ranges, "9 ranges of sizes in 2 bins"),
             (vec![0x10, 0xb5], "is empty"),
         ] {
             let error = Page::parse(&bytes).expect_err(reason);

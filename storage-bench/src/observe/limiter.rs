@@ -106,6 +106,8 @@ pub struct Scene<'a> {
     pub machine_idle: Option<f64>,
     /// CPUs that io_uring's workers used, and how many there were.
     pub workers: Option<(f64, usize)>,
+    /// Whether they were asked for (`--force-async`).
+    pub force_async: bool,
     /// What the device of the target did.
     pub device: Option<(&'a str, &'a Usage)>,
     /// Share of the bytes read that no device read.
@@ -250,9 +252,16 @@ impl Scene<'_> {
 
     fn io_workers(&self) -> Option<String> {
         let (cpus, count) = self.workers.filter(|(cpus, _)| *cpus >= BUSY_WORKERS)?;
+        let (why, hint) = match self.force_async {
+            true => ("as --force-async asks, io_uring hands requests", ""),
+            false => (
+                "the file takes no non-blocking requests, so io_uring hands them",
+                "--force-async 1 saves the vain attempts, and ",
+            ),
+        };
         Some(format!(
-            "the file takes no non-blocking requests, so io_uring hands them to kernel threads: \
-             {count} of them used {cpus:.2} CPUs; --engine psync may be faster here"
+            "{why} to kernel threads: {count} of them used {cpus:.2} CPUs; {hint}--engine psync \
+             may be faster here"
         ))
     }
 

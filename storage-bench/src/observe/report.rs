@@ -271,6 +271,7 @@ impl Seen<'_> {
             busiest_job: busiest.fold(0.0, f64::max),
             machine_idle: idle(&self.totals.counters),
             workers: self.workers(),
+            force_async: self.spec.options.force_async > 0,
             device: own.first().copied(),
             from_memory: accounts::from_memory(&jobs, &self.lowest()),
             limits: self.site.limits.as_ref().ok(),

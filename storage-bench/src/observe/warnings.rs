@@ -99,7 +99,8 @@ mod tests {
             mean_us: [Some(mean_us), None],
             volume_exceeded_s: [exceeded, 0.0],
             instance_exceeded_s: [0.0, 0.0],
-            histograms: None,
+            histograms: Default::default(),
+            by_size: Vec::new(),
         }
     }
 

@@ -65,6 +65,11 @@ pub struct RingArgs {
     /// The most ended operations that are taken at a time [default: all that there are]
     #[arg(long, value_name = "N")]
     pub iodepth_batch_complete_max: Option<usize>,
+    /// Have every Nth operation done by a thread of the kernel without trying first whether the file
+    /// takes it without blocking (IOSQE_ASYNC); saves the attempt where the file never does, which the
+    /// report tells under io_workers [default: 0, none]
+    #[arg(long, value_name = "N")]
+    pub force_async: Option<u32>,
 }
 
 /// Where jobs run and where their memory lies.
@@ -110,6 +115,9 @@ pub struct EngineOptions {
     /// The most completions that are taken at a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iodepth_batch_complete_max: Option<usize>,
+    /// Every so manieth operation goes to a thread of the kernel at once; none of them if zero.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub force_async: u32,
     /// The CPUs of the jobs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpus_allowed: Option<CpuList>,
@@ -132,6 +140,10 @@ fn is_true(value: &bool) -> bool {
     *value
 }
 
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
 fn is_one(value: &usize) -> bool {
     *value == 1
 }
@@ -147,6 +159,7 @@ impl Default for EngineOptions {
             registerfiles: true,
             iodepth_batch_complete_min: 1,
             iodepth_batch_complete_max: None,
+            force_async: 0,
             cpus_allowed: None,
             numa_node: None,
             hugepages: false,
@@ -200,6 +213,7 @@ impl EngineArgs {
                 ring.iodepth_batch_complete_max.is_some(),
                 "--iodepth-batch-complete-max",
             ),
+            (ring.force_async.is_some(), "--force-async"),
         ];
         let first = asked.iter().find(|(asked, _)| *asked);
         first.map(|&(_, option)| option)
@@ -217,6 +231,7 @@ impl RingArgs {
             registerfiles: self.registerfiles.unwrap_or(true),
             iodepth_batch_complete_min: self.iodepth_batch_complete_min.unwrap_or(1),
             iodepth_batch_complete_max: self.iodepth_batch_complete_max,
+            force_async: self.force_async.unwrap_or(0),
             ..placement.options()
         }
     }

@@ -12,6 +12,19 @@ pub struct Spot {
     pub(super) address: *mut u8,
     /// Which registered buffer the memory lies in.
     pub(super) registered: Option<u16>,
+    /// Whether a thread of the kernel is to do it at once.
+    pub(super) force_async: bool,
+}
+
+impl Spot {
+    /// The flags of a request, without those that name a file.
+    #[inline(always)]
+    fn flags(&self) -> squeue::Flags {
+        match self.force_async {
+            true => squeue::Flags::ASYNC,
+            false => squeue::Flags::empty(),
+        }
+    }
 }
 
 /// A file as a request names it.
@@ -97,6 +110,7 @@ unsafe impl Form for ReadWrite {
             Handle::Registered => (squeue::Flags::FIXED_FILE.bits(), 0),
             Handle::Descriptor(number) => (0, number as u32),
         };
+        let flags = flags | spot.flags().bits();
         let first = u64::from(opcode) | u64::from(flags) << 8 | u64::from(file) << 32;
         let address = spot.address as u64;
         entry_of([
@@ -120,7 +134,8 @@ unsafe impl Form for ReadWrite {
 impl ReadWrite {
     #[cold]
     fn control(&self, op: Op, spot: Spot) -> squeue::Entry {
-        with_file!(spot.file, file => control_entry!(file, op, self.discards))
+        let entry = with_file!(spot.file, file => control_entry!(file, op, self.discards));
+        entry.flags(spot.flags())
     }
 }
 
@@ -145,8 +160,9 @@ unsafe impl Form for Nothing {
     const MOVES: bool = false;
 
     #[inline(always)]
-    fn entry(&self, _: Op, _: Spot) -> squeue::Entry {
-        entry_of([u64::from(opcode::Nop::CODE), 0, 0, 0, 0, 0, 0, 0])
+    fn entry(&self, _: Op, spot: Spot) -> squeue::Entry {
+        let first = u64::from(opcode::Nop::CODE) | u64::from(spot.flags().bits()) << 8;
+        entry_of([first, 0, 0, 0, 0, 0, 0, 0])
     }
 
     #[inline(always)]
@@ -244,6 +260,7 @@ unsafe impl Form for Passthrough {
             .cmd(bytes)
             .buf_index(spot.registered)
             .build())
+        .flags(spot.flags())
     }
 
     /// Zero is success; above it stands the status of the device.
@@ -280,6 +297,7 @@ mod tests {
             file: Handle::Registered,
             address: 0x1000 as *mut u8,
             registered: None,
+            force_async: false,
         }
     }
 
@@ -295,10 +313,11 @@ mod tests {
         // SAFETY: as for `entry_of`.
         let words = |entry| unsafe { std::mem::transmute::<squeue::Entry, [u64; 8]>(entry) };
         for file in [Handle::Registered, Handle::Descriptor(7)] {
-            for registered in [None, Some(5)] {
+            for (registered, force_async) in [(None, true), (Some(5), false)] {
                 let spot = Spot {
                     file,
                     registered,
+                    force_async,
                     ..spot()
                 };
                 macro_rules! theirs {
@@ -309,7 +328,8 @@ mod tests {
                                 .build(),
                             None => opcode::$without::new(file, spot.address, 8192)
                                 .offset(0x1234_5678_9000)
-                                .build(),
+                                .build()
+                                .flags(squeue::Flags::ASYNC),
                         })
                     };
                 }

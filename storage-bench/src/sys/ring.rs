@@ -38,6 +38,9 @@ pub struct Ring<F: AsRawFd, M: Form> {
     polled: bool,
     complete_min: usize,
     complete_max: usize,
+    force_async: u32,
+    /// How many operations are left until one is.
+    until_async: u32,
     /// Stays open as long as requests name its descriptor.
     _file: Arc<F>,
 }
@@ -116,6 +119,8 @@ impl<F: AsRawFd, M: Form> Ring<F, M> {
             polled: setup.polled,
             complete_min: setup.complete_min,
             complete_max: setup.complete_max,
+            force_async: setup.force_async,
+            until_async: setup.force_async,
             _file: file,
         };
         Ok((ring, features))
@@ -129,7 +134,10 @@ impl<F: AsRawFd, M: Form> Ring<F, M> {
     pub fn queue(&mut self, op: Op) {
         let lent = std::mem::replace(&mut self.lent[op.buffer], true);
         assert!(!lent, "one operation per buffer at a time");
-        let spot = self.spot(op);
+        let spot = Spot {
+            force_async: self.force_async > 0 && self.forces_async(),
+            ..self.spot(op)
+        };
         let mut entry = self.form.entry(op, spot);
         entry.set_user_data(u64::from(op.len) << 32 | op.buffer as u64);
         while self.kernel_thread && self.submission.is_full() {
@@ -152,6 +160,7 @@ impl<F: AsRawFd, M: Form> Ring<F, M> {
                 file: self.handle,
                 address: std::ptr::null_mut(),
                 registered: None,
+                force_async: false,
             };
         }
         assert!(
@@ -167,7 +176,18 @@ impl<F: AsRawFd, M: Form> Ring<F, M> {
                 // There are at most two buffers for each of 4096 slots.
                 Fixed::Each => Some(op.buffer as u16),
             },
+            force_async: false,
         }
+    }
+
+    /// Whether the next operation is one that is left to a thread of the kernel.
+    fn forces_async(&mut self) -> bool {
+        self.until_async -= 1;
+        let forces = self.until_async == 0;
+        if forces {
+            self.until_async = self.force_async;
+        }
+        forces
     }
 
     /// Says that trims are discards of a device's blocks; else they are holes in a file.

@@ -20,6 +20,8 @@ pub struct Setup {
     pub complete_min: usize,
     /// The most completions that are taken at a time.
     pub complete_max: usize,
+    /// Every so manieth operation is left to a thread of the kernel at once; none if zero.
+    pub force_async: u32,
 }
 
 impl Default for Setup {
@@ -31,6 +33,7 @@ impl Default for Setup {
             register_buffers: true,
             complete_min: 1,
             complete_max: usize::MAX,
+            force_async: 0,
         }
     }
 }

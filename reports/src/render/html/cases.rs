@@ -2,7 +2,7 @@
 
 use super::family::{Family, Member};
 use super::svg::{strip, strip_ends};
-use super::{latency_course, plots};
+use super::{latency_course, latency_map, plots};
 use crate::model::Severity;
 use crate::render::table;
 use crate::render::terminal::{self, Style};
@@ -277,7 +277,8 @@ fn body(family: &Family<'_>, look: &Look) -> Markup {
     html! {
         div .plots {
             (plots::percentiles(family)) (plots::over_time(family))
-            (latency_course::latency_over_time(family)) (plots::run_order(family))
+            (latency_course::latency_over_time(family)) (latency_map::latency_maps(family))
+            (plots::run_order(family))
         }
         @for member in &family.members {
             @if !member.name.is_empty() { h4 { (member.name) } }

@@ -143,7 +143,7 @@ impl Axis {
     }
 
     /// Where a value lies between the ends, from 0 to 1.
-    fn place(&self, value: f64) -> f64 {
+    pub(super) fn place(&self, value: f64) -> f64 {
         let (low, high) = (self.scale.of(self.low), self.scale.of(self.high));
         ((self.scale.of(value) - low) / (high - low)).clamp(0.0, 1.0)
     }
@@ -259,24 +259,50 @@ pub(super) fn plot(title: &str, x: &Axis, y: &Axis, series: &[Series], data: &Da
             legend.push(entry);
         }
     }
+    let drawn = html! { @for one in series { (draw(one, x, y)) } };
+    let caption = html! {
+        @if legend.len() > 1 {
+            figcaption {
+                @for (name, color, kind) in legend {
+                    span class=(format!("{kind} c{}", color % COLORS)) { (name) } " "
+                }
+            }
+        }
+    };
+    frame(title, (x, y), &drawn, &caption, data)
+}
+
+/// What every plot has around what is drawn in it.
+pub(super) fn frame(
+    title: &str,
+    (x, y): (&Axis, &Axis),
+    drawn: &Markup,
+    caption: &Markup,
+    data: &Data,
+) -> Markup {
     let (top, bottom) = (MARGIN.2, HEIGHT - MARGIN.3);
     html! {
         figure .plot {
             svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(title) {
                 (grid(x, y))
-                @for one in series { (draw(one, x, y)) }
+                (drawn)
                 line .cursor x1="-9" x2="-9" y1=(top) y2=(bottom) {}
             }
-            @if legend.len() > 1 {
-                figcaption {
-                    @for (name, color, kind) in legend {
-                        span class=(format!("{kind} c{}", color % COLORS)) { (name) } " "
-                    }
-                }
-            }
+            (caption)
             (behind(data, x))
         }
     }
+}
+
+/// A filled cell as a part of a path: from one value to another on the x axis, and between two shares
+/// of the y axis.
+pub(super) fn cell(x: &Axis, (from, to): (f64, f64), (low, high): (f64, f64)) -> String {
+    let height = HEIGHT - MARGIN.2 - MARGIN.3;
+    let (left, right) = (across(x, from), across(x, to));
+    let top = HEIGHT - MARGIN.3 - high * height;
+    let (left, width) = (num(left), num(right - left));
+    let (top, height) = (num(top), num((high - low) * height));
+    format!("M{left} {top}h{width}v{height}h-{width}z")
 }
 
 /// The table behind a plot.

@@ -38,7 +38,8 @@ fn ebs(volume: [f64; 2], instance: [f64; 2]) -> Difference {
         mean_us: [None, None],
         volume_exceeded_s: volume,
         instance_exceeded_s: instance,
-        histograms: None,
+        histograms: Default::default(),
+        by_size: Vec::new(),
     }
 }
 
@@ -192,7 +193,20 @@ fn memory_and_cpus_come_before_devices() {
         workers: Some((0.8, 4)),
         ..seen.clone()
     };
-    verdict(&workers, Limiter::Workers, "4 of them used 0.80 CPUs");
+    verdict(
+        &workers,
+        Limiter::Workers,
+        "4 of them used 0.80 CPUs; --force-async 1",
+    );
+    let forced = Scene {
+        force_async: true,
+        ..workers
+    };
+    verdict(
+        &forced,
+        Limiter::Workers,
+        "as --force-async asks, io_uring hands",
+    );
     verdict(
         &Scene {
             machine_idle: Some(0.01),

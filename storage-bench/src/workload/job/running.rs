@@ -4,7 +4,7 @@
 use super::Setup;
 use super::checks::{Checks, Corruption};
 use super::pace::Pace;
-use super::tally::{Sample, Tally};
+use super::tally::{Alike, Sample, Tally};
 use crate::engine::{Completion, Engine, Kind, Op, Opening, Wait};
 use crate::placement::{self, Placed};
 use crate::workload::errors::{Brake, Errors, Failure};
@@ -15,8 +15,9 @@ use reports::measure::{Recorder, Ticks};
 use reports::model::Work;
 use std::sync::Arc;
 
-/// One place in the queue, and the operation that is or was in it.
+/// One place in the queue, and the operation that is or was in it. Each has a cache line for itself.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
 pub(super) struct Slot {
     /// When its operation was meant to begin.
     pub(super) intended: Ticks,
@@ -192,9 +193,13 @@ impl<E: Engine> Running<E> {
         let now = rec.stamp();
         let work = match self.plain {
             Some(units) => self.complete_plain(rec, units)?,
-            None => self.complete(|tally, slot| tally.record(rec, slot))?,
+            None => {
+                let mut alike = Alike::default();
+                let work = self.complete(|tally, slot| tally.record(rec, slot, &mut alike))?;
+                alike.flush(rec);
+                work
+            }
         };
-        self.tally.flush(rec);
         self.pace.reaped(now, work.ops > 0);
         if self.brake.ended() || self.over {
             rec.finish();
@@ -261,8 +266,7 @@ impl<E: Engine> Running<E> {
         let free = self.free.len();
         let left = free - free.min(self.iodepth_batch);
         let len = self.length(units) as u32;
-        for at in (left..free).rev() {
-            let index = self.free[at];
+        for &index in self.free[left..].iter().rev() {
             // What touches no byte has no place.
             let unit = match E::MOVES {
                 true => self.pattern.place_of_read(units),
@@ -378,6 +382,7 @@ impl<E: Engine> Running<E> {
     fn complete_plain(&mut self, rec: &mut Recorder, units: u32) -> anyhow::Result<Work> {
         let length = self.length(units);
         let mut ops = 0;
+        let mut alike = Alike::default();
         self.free.extend(self.done.iter().map(|done| done.buffer));
         let done = std::mem::take(&mut self.done);
         for &Completion { buffer, result } in &done {
@@ -387,10 +392,11 @@ impl<E: Engine> Running<E> {
             }
             let slot = &self.slots[buffer];
             let request = slot.request;
-            self.tally.record(rec, slot);
+            self.tally.record(rec, slot, &mut alike);
             self.check_read(request, buffer)?;
             ops += 1;
         }
+        alike.flush(rec);
         self.done = done;
         self.completed += ops;
         self.done.clear();

@@ -60,10 +60,22 @@ pub struct Tally {
     open: bool,
     /// Whether each operation has more to be recorded than when it began.
     each: bool,
-    /// Operations that ended together, so far, and began together, at this moment: most of a batch
-    /// are alike, and are counted as one.
-    alike: u64,
+}
+
+/// Operations that ended together, so far, and began together, at this moment: most of a batch are
+/// alike, and are counted as one.
+#[derive(Debug, Default)]
+pub struct Alike {
     since: Ticks,
+    count: u64,
+}
+
+impl Alike {
+    /// Records those that are still to be counted.
+    #[inline(always)]
+    pub fn flush(&mut self, rec: &mut Recorder) {
+        rec.record_since_n(self.since, std::mem::take(&mut self.count));
+    }
 }
 
 impl Tally {
@@ -77,29 +89,21 @@ impl Tally {
             mixed,
             open,
             each: mixed || open || flushes,
-            alike: 0,
-            since: 0,
         }
     }
 
     /// Records an operation that was reaped at the recorder's last stamp; after all that were,
-    /// [`Self::flush`] is due.
+    /// [`Alike::flush`] is due.
     #[inline(always)]
-    pub fn record(&mut self, rec: &mut Recorder, slot: &Slot) {
+    pub fn record(&self, rec: &mut Recorder, slot: &Slot, alike: &mut Alike) {
         if self.each || slot.issued != 0 {
             return self.record_each(rec, slot);
         }
-        if slot.intended != self.since {
-            self.flush(rec);
-            self.since = slot.intended;
+        if slot.intended != alike.since {
+            alike.flush(rec);
+            alike.since = slot.intended;
         }
-        self.alike += 1;
-    }
-
-    /// Records those that are still to be counted.
-    #[inline(always)]
-    pub fn flush(&mut self, rec: &mut Recorder) {
-        rec.record_since_n(self.since, std::mem::take(&mut self.alike));
+        alike.count += 1;
     }
 
     fn record_each(&self, rec: &mut Recorder, slot: &Slot) {
