@@ -176,9 +176,11 @@ fn run_once<E: Engine + 'static>(
 
 /// The journal, if there is to be one: from here on target and journal stay, whatever happens.
 fn begin_journal(spec: &Spec, target: &Target, nonce: u64) -> anyhow::Result<Option<Arc<Journal>>> {
-    let (Some(path), Place::File(file)) = (&spec.verify.journal, &spec.place) else {
+    let (Some(path), Place::File(file) | Place::Device(file)) = (&spec.verify.journal, &spec.place)
+    else {
         return Ok(None);
     };
+    let destroyed = target.facts["destroyed"]["device"].as_str();
     let unit_bytes = spec.pattern.unit();
     let header = journal::Header {
         version: journal::VERSION,
@@ -189,6 +191,7 @@ fn begin_journal(spec: &Spec, target: &Target, nonce: u64) -> anyhow::Result<Opt
         units_per_operation: (spec.pattern.largest() / unit_bytes) as u32,
         target: file.canonicalize()?,
         inode: target.file.metadata()?.ino(),
+        device: destroyed.map(str::to_owned),
         direct: spec.direct,
         boot: journal::boot(),
     };

@@ -4,7 +4,7 @@ mod pace;
 
 use crate::analysis;
 use crate::observe::{Headline, Observed};
-use crate::spec::Spec;
+use crate::spec::{Place, Spec};
 use crate::target::Target;
 use crate::workload::job::{Evidence, Expected};
 use crate::workload::readback::ReadBack;
@@ -258,9 +258,12 @@ fn flag_verification(spec: &Spec, seen: &Seen, validity: &mut Validity) {
         }
     }
     if let Some(journal) = &spec.verify.journal {
+        let (stay, removed) = match spec.place {
+            Place::Device(_) => ("the journal of the device stays", "and removes it"),
+            _ => ("the file and its journal stay", "and removes both"),
+        };
         let evidence = format!(
-            "the file and its journal stay: `storage-bench verify --journal {}` proves the one by \
-             the other and removes both",
+            "{stay}: `storage-bench verify --journal {}` proves the one by the other {removed}",
             journal.display()
         );
         validity.flag(Severity::Info, "files_kept", evidence);

@@ -20,7 +20,7 @@ mod signature;
 pub use device::{Wish, changes};
 pub use file::inspect as inspect_file;
 pub use folder::Folder;
-pub use kept::{check_journal, open_for_proof, remove_kept, sync_folder_of};
+pub use kept::{Kept, check_journal, open_for_proof, remove_kept, sync_folder_of};
 pub use machine::{BlockDevice, Machine, unescape};
 pub use shared::SharedScratch;
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{folder, measured, program, report, run_in, told};
+use common::{Zram, folder, measured, program, report, run_in, told};
 use reports::model::{Measurement, Report};
 use std::path::Path;
 use std::process::Command;
@@ -270,40 +270,13 @@ fn nops_are_counted_and_move_nothing() {
     }
 }
 
-/// A compressed RAM disk of its own number, taken away when dropped.
-struct Zram(String);
-
-impl Zram {
-    fn new() -> Option<Self> {
-        let number = std::fs::read_to_string("/sys/class/zram-control/hot_add").ok()?;
-        let disk = Self(number.trim().to_owned());
-        let size = format!("/sys/block/zram{}/disksize", disk.0);
-        std::fs::write(size, "16M").ok()?;
-        Some(disk)
-    }
-}
-
-impl Drop for Zram {
-    fn drop(&mut self) {
-        // The device is held for a moment by a ring that is being torn down.
-        for _ in 0..100 {
-            let reset = std::fs::write(format!("/sys/block/zram{}/reset", self.0), "1");
-            let gone = std::fs::write("/sys/class/zram-control/hot_remove", &self.0);
-            if reset.is_ok() && gone.is_ok() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-    }
-}
-
 #[test]
 fn io_that_went_to_workers_is_counted_with_their_cpu_time() {
-    let Some(disk) = Zram::new() else {
+    let Some(disk) = Zram::new("16M") else {
         println!("SKIPPED: no zram device can be had");
         return;
     };
-    let device = format!("/dev/zram{}", disk.0);
+    let device = disk.path();
     let dir = folder();
     for (options, told) in [
         ("", "would have blocked"),

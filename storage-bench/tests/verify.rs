@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{failure, folder, is_empty, measured, program, report, run_in, told};
+use common::{Zram, failure, folder, is_empty, measured, program, report, run_in, told};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -117,7 +117,7 @@ fn a_sound_run_is_proven_and_removed() {
     assert!(is_empty(dir.path()));
 }
 
-/// Starts a run that would take minutes, and kills it when its journal has some length.
+/// Starts a run on a file that would take minutes, and kills it when its journal has some length.
 fn killed(dir: &Path, engine: &str, rw: &str) {
     let words = journaled(&[
         "--engine",
@@ -135,7 +135,12 @@ fn killed(dir: &Path, engine: &str, rw: &str) {
         "--numjobs",
         "2",
     ]);
-    let mut child = program(&words)
+    kill_half_way(dir, &words);
+}
+
+/// Starts a run and kills it when its journal has some length.
+fn kill_half_way(dir: &Path, words: &[&str]) {
+    let mut child = program(words)
         .current_dir(dir)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -153,6 +158,77 @@ fn killed(dir: &Path, engine: &str, rw: &str) {
     }
     child.kill().expect("it runs");
     child.wait().expect("it ends");
+}
+
+#[test]
+fn a_device_is_proven_by_its_journal_and_left_alone() {
+    let Some(disk) = Zram::new("16M") else {
+        println!("SKIPPED: no zram device can be had");
+        return;
+    };
+    let (dir, path) = (folder(), disk.path());
+    let device = || {
+        let device = File::options().read(true).write(true).open(&path);
+        device.expect("it is there")
+    };
+    // Half of it holds somebody else's data, half nothing.
+    let foreign = vec![0xa5; 8 << 20];
+    device().write_all_at(&foreign, 0).expect("room");
+    let destroy = format!("--destroy=zram{}:{}", disk.0, 16 << 20);
+    let words = format!(
+        "block --device {path} {destroy} --rw randwrite --engine psync --numjobs 2 --ramp-time 0 \
+         --runtime 600 --journal journal --journal-every 64"
+    );
+    kill_half_way(dir.path(), &words.split_whitespace().collect::<Vec<_>>());
+    let (code, text, errors) = verify(dir.path(), &["--keep"]);
+    assert_eq!(code, 0, "{text}{errors}");
+    let sound = report(&text);
+    let verified = &measured(&sound).verified;
+    assert!(verified.contains("what stood there before"), "{verified}");
+
+    let journal = fs::read(dir.path().join("journal")).expect("it reads");
+    let found = storage_bench::workload::journal::read(&journal[..], journal.len() as u64);
+    let units = found.expect("a sound journal").units;
+    let durable = units.iter().find(|(_, known)| known.durable > 0);
+    let at = durable.expect("some were").0 * BLOCK;
+    let mut block = vec![0; BLOCK as usize];
+    device().read_exact_at(&mut block, at).expect("readable");
+    device()
+        .write_all_at(&foreign[..BLOCK as usize], at)
+        .expect("room");
+    let (code, text, _) = verify(dir.path(), &[]);
+    let lost = report(&text);
+    assert!(
+        code == 1 && failure(&lost).contains("1 of 4096 blocks are wrong (1 foreign)"),
+        "{text}"
+    );
+    device().write_all_at(&block, at).expect("room");
+    let (code, text, errors) = verify(dir.path(), &[]);
+    assert_eq!(code, 0, "{text}{errors}");
+    assert!(is_empty(dir.path()), "the journal is removed");
+    device().read_exact_at(&mut block, at).expect("readable");
+    assert!(block != vec![0; BLOCK as usize], "and the device is not");
+
+    // A run that ends by itself says what stays; then another device has the name.
+    let words = words.replace("--runtime 600", "--number-ios 300 --json");
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let (code, text, errors) = run_in(dir.path(), &words);
+    assert_eq!(code, 0, "{text}{errors}");
+    let ended = report(&text);
+    let flags = &measured(&ended).validity.flags;
+    assert!(
+        flags
+            .iter()
+            .any(|flag| flag.code == "files_kept" && flag.evidence.contains("of the device")),
+        "{flags:?}"
+    );
+    disk.resize("32M").expect("nobody holds it");
+    let (code, text, _) = verify(dir.path(), &[]);
+    assert!(
+        code == 1 && failure(&report(&text)).contains("names under /dev change"),
+        "{text}"
+    );
+    assert!(dir.path().join("journal").exists());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::Family;
 use crate::engine::{Engine, Files, Psync, Uring, probe_uring};
 use crate::spec::{EngineArgs, EngineName, EngineOptions, usage};
-use crate::target;
+use crate::target::{self, Kept};
 use crate::workload::journal::{self, Found};
 use crate::workload::proof::{Promise, Tally};
 use crate::workload::readback::in_parallel;
@@ -19,7 +19,6 @@ use serde_json::json;
 use std::fs::{self, File};
 use std::io::BufReader;
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,11 +26,12 @@ use std::time::Instant;
 /// See the module.
 pub struct Verify;
 
-const DEFINITION: &str = "Every block of a file that `storage-bench file --journal` wrote is read \
-    once and checked: its CRC-32C, the run, its place, and its generation. A block must hold the \
+const DEFINITION: &str = "Every block of what `storage-bench file --journal` or `block --journal` wrote \
+    is read once and checked: its CRC-32C, the run, its place, and its generation. A block must hold the \
     newest write that the journal calls durable (completed before an fdatasync that was completed), \
     or a newer one that was issued; it may be torn between writes only where the newest of them was \
-    not durable, and only between sectors of 512 bytes. The rates are those of this reading, \
+    not durable, and only between sectors of 512 bytes. Where no write to a device was durable, \
+    what stood there before may stand there still. The rates are those of this reading, \
     256 KiB and 32 at a time, with one thread for each processor.";
 
 /// What the options come to.
@@ -59,10 +59,12 @@ pub struct ProofArgs {
     /// The journal of the run, named with its --journal
     #[arg(long, value_name = "FILE", help_heading = "Target")]
     pub journal: PathBuf,
-    /// The file that the run wrote, if it is not where the journal says; it will not be removed
+    /// The file or device that the run wrote, if it is not where the journal says, or a copy of it; it
+    /// will not be removed
     #[arg(long, value_name = "PATH", help_heading = "Target")]
     pub filename: Option<PathBuf>,
-    /// Leave file and journal where they are; else both are removed once they are proven sound
+    /// Leave file and journal where they are; else both are removed once they are proven sound, or of
+    /// a device the journal alone
     #[arg(long, help_heading = "Target")]
     pub keep: bool,
     /// How reads reach the kernel.
@@ -142,11 +144,11 @@ fn prove<E: Engine>(spec: &ProofSpec, _: &dyn Observer) -> anyhow::Result<Measur
             "{name} does not hold what its journal promises: {wrong}; nothing was removed"
         );
     }
-    let removed = !spec.keep && spec.filename.is_none();
-    if removed {
-        for path in [path, &spec.journal] {
-            fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
-        }
+    let ends = !spec.keep && spec.filename.is_none();
+    let removed = ends && found.header.device.is_none();
+    let done = [(removed, path), (ends, &spec.journal)];
+    for (_, path) in done.iter().filter(|(goes, _)| *goes) {
+        fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
     let work = Work {
         ops: tally.blocks(),
@@ -173,24 +175,44 @@ fn read_journal(journal: &File, path: &Path) -> anyhow::Result<Found> {
         .map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))
 }
 
-/// Opens the file for reading, if it is the one that the journal is about.
+/// Opens the target for reading, if it is the one that the journal is about.
 fn open_target(spec: &ProofSpec, path: &Path, found: &Found) -> anyhow::Result<Arc<File>> {
-    let (file, metadata) = target::open_for_proof(path, found.header.direct)?;
-    let (bytes, size) = (metadata.len(), found.header.size);
+    let kept = target::open_for_proof(path, found.header.direct)?;
+    let (bytes, size) = (kept.bytes, found.header.size);
     anyhow::ensure!(
         bytes >= size,
         "{} has {bytes} bytes of the {size} that its journal speaks of: its end is lost",
         path.display()
     );
-    anyhow::ensure!(
-        spec.filename.is_some() || metadata.ino() == found.header.inode,
-        "{} is another file than the one that the run created (its inode is {}, not {}); if it is \
-         a copy of that, name it with --filename",
-        path.display(),
-        metadata.ino(),
-        found.header.inode
-    );
-    Ok(Arc::new(file))
+    if spec.filename.is_none() {
+        check_identity(path, &kept, found)?;
+    }
+    Ok(Arc::new(kept.file))
+}
+
+/// Whether what stands under the name that the journal gives is what the run wrote.
+fn check_identity(path: &Path, kept: &Kept, found: &Found) -> anyhow::Result<()> {
+    let name = path.display();
+    match (&found.header.device, &kept.device) {
+        (Some(wrote), Some(is)) => anyhow::ensure!(
+            wrote == is,
+            "{name} is the device {is} now, and the run wrote {wrote}: names under /dev change; name \
+             that one with --filename"
+        ),
+        (Some(wrote), None) => anyhow::bail!(
+            "{name} is a regular file, and the run wrote the device {wrote}; if it is a copy of that, \
+             name it with --filename"
+        ),
+        (None, Some(_)) => anyhow::bail!("{name} is a block device, and the run wrote a file"),
+        (None, None) => anyhow::ensure!(
+            kept.inode == found.header.inode,
+            "{name} is another file than the one that the run created (its inode is {}, not {}); if \
+             it is a copy of that, name it with --filename",
+            kept.inode,
+            found.header.inode
+        ),
+    }
+    Ok(())
 }
 
 fn read_all<E: Engine>(scan: &Scan<'_>, found: &Found) -> anyhow::Result<Tally> {

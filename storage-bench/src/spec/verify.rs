@@ -26,8 +26,8 @@ pub struct VerifyArgs {
     /// How the content is checked [default: sample; crc32c with --journal]
     #[arg(long, value_enum, value_name = "METHOD")]
     pub verify: Option<Method>,
-    /// Keep the file, and write to this new file which writes are durable, so that
-    /// `storage-bench verify --journal FILE` can prove it after a crash
+    /// Write to this new file which writes are durable, so that `storage-bench verify --journal FILE`
+    /// can prove it after a crash, and keep the file that was written
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
     /// With --journal: make the target durable (fdatasync) after N writes of each job, within the
@@ -121,7 +121,7 @@ impl Spec {
             Place::File(path) if path == journal => {
                 return refused("--journal and --filename name the same file");
             }
-            Place::File(_) => {}
+            Place::File(_) | Place::Device(_) => {}
             _ => {
                 return refused(
                     "--journal: the scratch file vanishes with the process; name one that \
@@ -133,7 +133,7 @@ impl Spec {
             return refused("--journal is of one run, and --latency-target makes many");
         }
         if self.offset > 0 {
-            return refused("--journal: it begins where the file does; leave --offset out");
+            return refused("--journal: it begins where the target does; leave --offset out");
         }
         let units = self.size / self.pattern.unit();
         if units > MAX_UNITS {

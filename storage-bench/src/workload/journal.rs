@@ -65,8 +65,11 @@ pub struct Header {
     pub units_per_operation: u32,
     /// Where the target is.
     pub target: PathBuf,
-    /// Its inode: the run created it.
+    /// Its inode, if it is a file: the run created it.
     pub inode: u64,
+    /// What it is called by `--destroy`, if it is a block device: names under /dev change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// Whether it was opened with O_DIRECT.
     pub direct: bool,
     /// The kernel's name of the boot: in the same one every intent is known.

@@ -28,6 +28,8 @@ enum Held {
     Unpromised,
     /// The layout: no write was durable.
     Layout,
+    /// What stood on a device before the run: no write was durable.
+    Foreign,
     /// Parts of several writes, of which the newest was under way.
     Torn,
 }
@@ -41,6 +43,8 @@ pub struct Tally {
     pub unpromised: u64,
     /// They hold the layout.
     pub layout: u64,
+    /// They hold what a device had before.
+    pub foreign: u64,
     /// They hold parts of several writes, as they may where one was under way.
     pub torn: u64,
     /// How many are wrong, by the kind of fault.
@@ -69,6 +73,7 @@ impl<'a> Promise<'a> {
             Ok(Held::Durable) => tally.durable += 1,
             Ok(Held::Unpromised) => tally.unpromised += 1,
             Ok(Held::Layout) => tally.layout += 1,
+            Ok(Held::Foreign) => tally.foreign += 1,
             Ok(Held::Torn) => tally.torn += 1,
             Err(fault) => tally.note(offset, fault),
         }
@@ -100,8 +105,23 @@ impl<'a> Promise<'a> {
             {
                 Ok(Held::Torn)
             }
+            Err(fault) if self.found.header.device.is_some() && known.durable == 0 => {
+                unpromised_on_device(fault, issued)
+            }
             Err(fault) => Err(fault),
         }
+    }
+}
+
+/// What a device may hold where nothing was promised. It was not laid out: what stands there may be
+/// somebody else's, or a mixture of that and of a write that was under way. A block of the run that
+/// belongs elsewhere is wrong all the same.
+fn unpromised_on_device(fault: Fault, issued: u64) -> Result<Held, Fault> {
+    match fault {
+        Fault::Foreign | Fault::Zeros => Ok(Held::Foreign),
+        Fault::Misdirected { .. } => Err(fault),
+        _ if issued > 0 => Ok(Held::Torn),
+        _ => Err(fault),
     }
 }
 
@@ -123,6 +143,7 @@ impl Tally {
         self.durable += other.durable;
         self.unpromised += other.unpromised;
         self.layout += other.layout;
+        self.foreign += other.foreign;
         self.torn += other.torn;
         for (kind, count) in other.faults {
             *self.faults.entry(kind).or_default() += count;
@@ -136,7 +157,7 @@ impl Tally {
     #[must_use]
     pub fn blocks(&self) -> u64 {
         let wrong: u64 = self.faults.values().sum();
-        self.durable + self.unpromised + self.layout + self.torn + wrong
+        self.durable + self.unpromised + self.layout + self.foreign + self.torn + wrong
     }
 
     /// What is wrong, if anything is.
@@ -168,13 +189,17 @@ impl Tally {
     /// What was found where nothing is wrong.
     #[must_use]
     pub fn sound(&self) -> String {
+        let before = match self.foreign {
+            0 => format!("{} the layout", self.layout),
+            // A device is not laid out.
+            foreign => format!("{foreign} what stood there before"),
+        };
         format!(
             "{} blocks: {} hold their durable write or a newer one, {} one that was not yet \
-             durable, {} the layout, and {} were torn while a write was under way",
+             durable, {before}, and {} were torn while a write was under way",
             self.blocks(),
             self.durable,
             self.unpromised,
-            self.layout,
             self.torn
         )
     }

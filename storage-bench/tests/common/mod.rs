@@ -86,3 +86,41 @@ pub fn can_default(dir: &Path) -> bool {
     println!("SKIPPED: {:?}", report(&text).cases[0].outcome);
     false
 }
+
+/// A compressed RAM disk of its own number, taken away when dropped.
+pub struct Zram(pub String);
+
+impl Zram {
+    /// None where there can be none.
+    pub fn new(size: &str) -> Option<Self> {
+        let number = std::fs::read_to_string("/sys/class/zram-control/hot_add").ok()?;
+        let disk = Self(number.trim().to_owned());
+        disk.resize(size).ok()?;
+        Some(disk)
+    }
+
+    pub fn path(&self) -> String {
+        format!("/dev/zram{}", self.0)
+    }
+
+    /// Another disk of this name, in effect.
+    pub fn resize(&self, size: &str) -> std::io::Result<()> {
+        let folder = format!("/sys/block/zram{}", self.0);
+        std::fs::write(format!("{folder}/reset"), "1")?;
+        std::fs::write(format!("{folder}/disksize"), size)
+    }
+}
+
+impl Drop for Zram {
+    fn drop(&mut self) {
+        // The device is held for a moment by a ring that is being torn down.
+        for _ in 0..100 {
+            let reset = std::fs::write(format!("/sys/block/zram{}/reset", self.0), "1");
+            let gone = std::fs::write("/sys/class/zram-control/hot_remove", &self.0);
+            if reset.is_ok() && gone.is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}

@@ -11,6 +11,7 @@ fn header() -> Header {
         units_per_operation: 4,
         target: "/data/file".into(),
         inode: 77,
+        device: None,
         direct: true,
         boot: boot(),
     }

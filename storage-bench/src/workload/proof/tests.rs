@@ -16,6 +16,7 @@ fn found(boot: Option<String>) -> Found {
             units_per_operation: 1,
             target: "it".into(),
             inode: 1,
+            device: None,
             direct: false,
             boot,
         },
@@ -109,6 +110,26 @@ fn after_another_boot_the_journal_may_have_lost_its_end() {
     assert_eq!(
         judged(&cut, 1, &block(1, sequence(3))),
         Ok(Held::Unpromised)
+    );
+}
+
+#[test]
+fn a_device_may_keep_what_it_had_where_nothing_was_promised() {
+    let mut found = found(journal::boot());
+    found.header.device = Some("a disk".to_owned());
+    let foreign = [0xa5; BLOCK];
+    assert_eq!(judged(&found, 1, &foreign), Ok(Held::Foreign));
+    assert_eq!(judged(&found, 1, &[0; BLOCK]), Ok(Held::Foreign));
+    assert_eq!(judged(&found, 3, &foreign), Ok(Held::Foreign));
+    assert_eq!(judged(&found, 2, &foreign), Err("foreign"));
+    assert_eq!(judged(&found, 2, &block(2, sequence(5))), Ok(Held::Durable));
+    let mixed = |unit| [&block(unit, sequence(7))[..512], &foreign[512..]].concat();
+    assert_eq!(judged(&found, 3, &mixed(3)), Ok(Held::Torn), "under way");
+    assert!(judged(&found, 2, &mixed(2)).is_err(), "it was durable");
+    assert!(judged(&found, 1, &mixed(1)).is_err(), "nothing was written");
+    assert_eq!(
+        judged(&found, 1, &block(2, sequence(5))),
+        Err("misdirected")
     );
 }
 
