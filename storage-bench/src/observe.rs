@@ -47,8 +47,8 @@ struct Site {
     layers: Result<(), String>,
     /// The disk of the target, as the host's fingerprint describes it.
     disk: Option<BlockDevice>,
-    /// Why there is no log page of an Amazon device.
-    log: Result<(), String>,
+    /// The Amazon devices with a log page, or why there is none.
+    logs: Result<Vec<String>, String>,
     limits: Result<cgroup::Limits, String>,
     pressure: Result<(String, [u64; 2]), String>,
 }
@@ -90,21 +90,24 @@ impl Watch {
             Ok(layers) => (layers, Ok(())),
             Err(reason) => (Vec::new(), Err(reason)),
         };
-        let disk = disk(&machine, &layers);
-        let log = open_log(disk.as_ref());
+        let mut disks = disks(&machine, &layers);
+        let logs = open_logs(&disks);
         let numbers: Vec<&str> = layers.iter().map(|layer| layer.number.as_str()).collect();
         let site = Site {
             layers: reason,
             limits: cgroup::limits(&machine, &numbers),
             pressure: cgroup::pressure(&machine),
-            log: log.as_ref().map(drop).map_err(String::clone),
-            disk,
+            logs: match &logs {
+                Ok(logs) => Ok(logs.iter().map(Log::name).collect()),
+                Err(why) => Err(why.clone()),
+            },
+            disk: disks.pop().filter(|_| disks.is_empty()),
             machine,
         };
-        let log = log.ok();
+        let logs = logs.unwrap_or_default();
         Self {
             site,
-            sampler: Sampler::start(Probes { layers, log }),
+            sampler: Sampler::start(Probes { layers, logs }),
         }
     }
 
@@ -138,25 +141,28 @@ fn layers_of(machine: &Machine, target: &Target) -> Result<Vec<Layer>, String> {
     layers::of(machine, &found)
 }
 
-/// The whole disk nearest to the target; of several below it (a RAID) there is no such one.
-fn disk(machine: &Machine, layers: &[Layer]) -> Option<BlockDevice> {
-    let mut disks = layers
+/// The whole disks below the target: one, or those of a RAID.
+fn disks(machine: &Machine, layers: &[Layer]) -> Vec<BlockDevice> {
+    let lowest = layers
         .iter()
         .filter(|layer| layer.lowest && !layer.number.is_empty());
-    match (disks.next(), disks.next()) {
-        (Some(disk), None) => Some(host::block_device(&machine.sys, &machine.proc, &disk.name)),
-        _ => None,
-    }
+    let fingerprint = |disk: &Layer| host::block_device(&machine.sys, &machine.proc, &disk.name);
+    lowest.map(fingerprint).collect()
 }
 
-fn open_log(disk: Option<&BlockDevice>) -> Result<Log, String> {
-    let disk = disk.ok_or("there is no single disk below the target")?;
-    let kind = match disk.kind {
-        BlockKind::AwsEbs => Kind::Ebs,
-        BlockKind::AwsInstanceStore => Kind::InstanceStore,
-        _ => return Err(format!("{} is no NVMe device of Amazon's", disk.name)),
+fn open_logs(disks: &[BlockDevice]) -> Result<Vec<Log>, String> {
+    if disks.is_empty() {
+        return Err("there is no disk below the target".to_owned());
+    }
+    let log = |disk: &BlockDevice| {
+        let kind = match disk.kind {
+            BlockKind::AwsEbs => Kind::Ebs,
+            BlockKind::AwsInstanceStore => Kind::InstanceStore,
+            _ => return Err(format!("{} is no NVMe device of Amazon's", disk.name)),
+        };
+        Log::open(&Path::new("/dev").join(&disk.name), kind)
     };
-    Log::open(&Path::new("/dev").join(&disk.name), kind)
+    disks.iter().map(log).collect()
 }
 
 /// A file of the kernel's, without blanks around it.

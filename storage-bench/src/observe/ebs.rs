@@ -234,6 +234,57 @@ impl Difference {
             by_size: grown_by_size(&before.by_size, &after.by_size),
         }
     }
+
+    /// Of this device and of another at the same time, as of the members of a RAID: sums, and of the
+    /// limits the one that was exceeded for longer, because the slowest member is what is waited for.
+    #[must_use]
+    pub fn beside(self, other: Self) -> Self {
+        let sum = |a: [u64; 2], b: [u64; 2]| [0, 1].map(|at| a[at] + b[at]);
+        let longer = |a: [f64; 2], b: [f64; 2]| [0, 1].map(|at| f64::max(a[at], b[at]));
+        let ops = sum(self.ops, other.ops);
+        let mean_us = [0, 1].map(|at| {
+            let busy = |of: &Self| of.mean_us[at].unwrap_or(0.0) * of.ops[at] as f64;
+            (ops[at] > 0).then(|| (busy(&self) + busy(&other)) / ops[at] as f64)
+        });
+        let mut by_size = self.by_size;
+        for range in other.by_size {
+            let same = by_size.iter_mut();
+            match same
+                .into_iter()
+                .find(|one| one.above_bytes == range.above_bytes)
+            {
+                Some(one) => one.histograms = together(&one.histograms, &range.histograms),
+                None => by_size.push(range),
+            }
+        }
+        by_size.sort_by_key(|range| range.above_bytes);
+        Self {
+            ops,
+            bytes: sum(self.bytes, other.bytes),
+            mean_us,
+            volume_exceeded_s: longer(self.volume_exceeded_s, other.volume_exceeded_s),
+            instance_exceeded_s: longer(self.instance_exceeded_s, other.instance_exceeded_s),
+            histograms: together(&self.histograms, &other.histograms),
+            by_size,
+            ..self
+        }
+    }
+}
+
+/// Histograms of reads and of writes, each with the other's.
+fn together(one: &[Vec<Bin>; 2], other: &[Vec<Bin>; 2]) -> [Vec<Bin>; 2] {
+    [0, 1].map(|at| {
+        let mut bins: Vec<Bin> = one[at].iter().chain(&other[at]).copied().collect();
+        bins.sort_by_key(|bin| (bin.lower_us, bin.upper_us));
+        bins.dedup_by(|bin, kept| {
+            let same = (bin.lower_us, bin.upper_us) == (kept.lower_us, kept.upper_us);
+            if same {
+                kept.count += bin.count;
+            }
+            same
+        });
+        bins
+    })
 }
 
 /// The bins in which there are more now than before, `less` being the difference of two counts.
@@ -287,6 +338,13 @@ impl Log {
             path: path.to_owned(),
             kind,
         })
+    }
+
+    /// The device's name, without the folder.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let name = self.path.file_name().unwrap_or(self.path.as_os_str());
+        name.to_string_lossy().into_owned()
     }
 
     /// Reads the page.
@@ -441,6 +499,32 @@ mod tests {
         let mut newer = local(&[], [[1, 1], [1, 1]]);
         newer[4] = 2;
         assert_eq!(Page::parse(&newer).expect("well-formed").by_size, []);
+    }
+
+    #[test]
+    fn the_members_of_a_raid_are_one_device() {
+        let page = |numbers: &[u64], fast, slow| {
+            Page::parse(&ebs(numbers, fast, slow)).expect("well-formed")
+        };
+        let before = page(&[0; 11], 0, 0);
+        let free = page(&[300, 0, 4096, 0, 30_000, 0, 0, 0, 0, 0, 2], 300, 0);
+        let held = page(&[100, 0, 4096, 0, 90_000, 0, 5_000_000, 0, 0, 7, 9], 40, 60);
+        let members = [&free, &held].map(|page| Difference::between(&before, page, 10.0));
+        let [free, held] = members;
+        let raid = free.beside(held);
+        assert_eq!((raid.ops, raid.bytes), ([400, 0], [8192, 0]));
+        assert_eq!(raid.mean_us, [Some(300.0), None]);
+        assert_eq!(raid.volume_exceeded_s, [5.0, 0.0]);
+        let counts: Vec<u64> = raid.histograms[0].iter().map(|bin| bin.count).collect();
+        assert_eq!(counts, [340, 60]);
+        let of = |counts| {
+            let page = |counts| Page::parse(&local(&[], counts)).expect("well-formed");
+            Difference::between(&page([[0; 2]; 2]), &page(counts), 1.0)
+        };
+        let raid = of([[5, 0], [0, 0]]).beside(of([[1, 0], [0, 2]]));
+        let ends: Vec<_> = raid.by_size.iter().map(|range| range.above_bytes).collect();
+        assert_eq!(ends, [0, 4096]);
+        assert_eq!(raid.by_size[0].histograms[0][0].count, 6);
     }
 
     #[test]

@@ -88,15 +88,24 @@ fn usage(samples: &[Sample], layer: usize) -> Result<Usage, String> {
     Ok(Usage::between(before, after, seconds))
 }
 
-fn page(sample: &Sample) -> Result<&ebs::Page, String> {
-    let read = sample.log.as_ref().ok_or("no log page was read")?;
-    read.as_ref().map_err(String::clone)
+fn pages(sample: &Sample) -> Result<Vec<&ebs::Page>, String> {
+    let pages = sample.logs.iter().map(|page| page.as_ref());
+    pages.map(|page| page.map_err(String::clone)).collect()
+}
+
+/// What all of Amazon's devices below the target did between two samples.
+fn ebs_between(before: &Sample, after: &Sample) -> Result<Difference, String> {
+    let (earlier, later) = (pages(before)?, pages(after)?);
+    let pairs = earlier.into_iter().zip(later);
+    let each = pairs.map(|(e, l)| Difference::between(e, l, seconds(before, after)));
+    each.reduce(Difference::beside)
+        .ok_or_else(|| "no log page was read".to_owned())
 }
 
 fn difference(site: &Site, samples: &[Sample]) -> Result<Difference, String> {
-    site.log.clone()?;
-    let (opened, closed, seconds) = at_window(samples)?;
-    Ok(Difference::between(page(opened)?, page(closed)?, seconds))
+    site.logs.clone()?;
+    let (opened, closed, _) = at_window(samples)?;
+    ebs_between(opened, closed)
 }
 
 impl Seen<'_> {

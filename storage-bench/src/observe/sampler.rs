@@ -41,8 +41,8 @@ pub struct Sample {
     pub at: Instant,
     /// The counters of each layer.
     pub layers: Vec<Result<Counters, String>>,
-    /// Amazon's log page, where the device has it.
-    pub log: Option<Result<Page, String>>,
+    /// Amazon's log page of each device that has it.
+    pub logs: Vec<Result<Page, String>>,
     /// io_uring's workers of this process: thread, and nanoseconds on a CPU.
     pub workers: Vec<(u32, u64)>,
 }
@@ -51,8 +51,8 @@ pub struct Sample {
 pub struct Probes {
     /// The devices.
     pub layers: Vec<Layer>,
-    /// Amazon's log page.
-    pub log: Option<Log>,
+    /// Amazon's log pages.
+    pub logs: Vec<Log>,
 }
 
 impl Probes {
@@ -61,7 +61,7 @@ impl Probes {
             moment,
             at: Instant::now(),
             layers: self.layers.iter().map(|l| l.source.read()).collect(),
-            log: self.log.as_ref().map(Log::read),
+            logs: self.logs.iter().map(Log::read).collect(),
             workers: workers(),
         }
     }
@@ -200,7 +200,7 @@ mod tests {
         };
         Probes {
             layers: vec![layer],
-            log: None,
+            logs: Vec::new(),
         }
     }
 

@@ -1,9 +1,9 @@
 //! What the report tells of the surroundings: the devices and their series, Amazon's log page, the
 //! control group, counters before and after.
 
-use super::{Seen, at_window, counters, page, seconds};
+use super::{Seen, at_window, counters, ebs_between, pages, seconds};
 use crate::observe::counters::{Counters, Usage};
-use crate::observe::ebs::{self, Difference};
+use crate::observe::ebs;
 use crate::observe::layers::Relation;
 use crate::observe::sampler::{Moment, Sample};
 use crate::observe::{Headline, cgroup};
@@ -28,7 +28,8 @@ impl Seen<'_> {
             facts.insert("burst".to_owned(), told);
         }
         let mut amazon = or_reason(self.ebs.as_ref());
-        if self.ebs.is_ok() {
+        if let (Ok(_), Ok(devices)) = (&self.ebs, &self.site.logs) {
+            amazon["devices"] = json!(devices);
             amazon["series"] = self.ebs_series();
         }
         facts.insert("amazon_log".to_owned(), amazon);
@@ -101,12 +102,13 @@ impl Seen<'_> {
             return Value::Null;
         };
         let series = self.pairs(|before, after| {
-            let (earlier, later) = (page(before).ok()?, page(after).ok()?);
-            let difference = Difference::between(earlier, later, seconds(before, after));
+            let difference = ebs_between(before, after).ok()?;
+            let queued = pages(after).ok()?;
+            let queued = queued.iter().map(|page| page.queue_length);
             Some(ebs::second(
                 seconds(opened, after),
                 &difference,
-                later.queue_length,
+                queued.sum(),
             ))
         });
         series.into()
