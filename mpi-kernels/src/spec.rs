@@ -224,7 +224,7 @@ pub struct Delay {
     pub rank: usize,
     /// By how much, in microseconds.
     pub microseconds: u64,
-    /// In every so-manieth iteration.
+    /// In one iteration of so many.
     pub every: u64,
 }
 

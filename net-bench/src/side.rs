@@ -356,7 +356,7 @@ impl Stage<'_> {
         }
     }
 
-    /// The work of one thread: every so-manieth flow is its own.
+    /// The work of one thread: one flow in so many is its own.
     fn workload(&self, thread: usize) -> anyhow::Result<Box<dyn Workload + Send>> {
         let (test, role) = (self.test, self.cast.role);
         let sizes = Sizes::of(test);

@@ -115,7 +115,7 @@ pub struct EngineOptions {
     /// The most completions that are taken at a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iodepth_batch_complete_max: Option<usize>,
-    /// Every so manieth operation goes to a thread of the kernel at once; none of them if zero.
+    /// One operation in so many goes to a thread of the kernel at once; none of them if zero.
     #[serde(skip_serializing_if = "is_zero")]
     pub force_async: u32,
     /// The CPUs of the jobs.

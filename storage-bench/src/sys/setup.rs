@@ -20,7 +20,7 @@ pub struct Setup {
     pub complete_min: usize,
     /// The most completions that are taken at a time.
     pub complete_max: usize,
-    /// Every so manieth operation is left to a thread of the kernel at once; none if zero.
+    /// One operation in so many is left to a thread of the kernel at once; none if zero.
     pub force_async: u32,
 }
 
