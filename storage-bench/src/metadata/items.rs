@@ -9,6 +9,7 @@ use nix::sys::stat::{Mode, SFlag, lstat};
 use nix::unistd::{UnlinkatFlags, mkdir, unlinkat};
 use std::cell::RefCell;
 use std::ffi::CStr;
+use std::fmt::{self, Display};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -27,17 +28,24 @@ pub enum Item {
     Folder,
 }
 
-impl Item {
-    fn name(self) -> &'static str {
-        match self {
-            Self::File => "file",
-            Self::Folder => "dir",
-        }
-    }
+/// What an item is called within its folder.
+struct Name {
+    item: Item,
+    rank: usize,
+    index: u64,
+    renamed: bool,
 }
 
-/// What a renamed item's name ends with.
-const RENAMED: &str = ".renamed";
+impl Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.item {
+            Item::File => "file",
+            Item::Folder => "dir",
+        };
+        let renamed = if self.renamed { ".renamed" } else { "" };
+        write!(f, "{kind}.{}.{:09}{renamed}", self.rank, self.index)
+    }
+}
 
 /// Whose items, and where.
 #[derive(Debug)]
@@ -97,19 +105,24 @@ impl Place {
         let mut path = self.latest.borrow_mut();
         path.clear();
         path.extend_from_slice(self.folder.as_os_str().as_bytes());
-        let (kind, rank) = (item.name(), self.rank);
-        let renamed = if renamed { RENAMED } else { "" };
-        write!(path, "/{kind}.{rank}.{index:09}{renamed}\0")?;
+        write!(path, "/{}\0", self.name(item, index, renamed))?;
         call(CStr::from_bytes_with_nul(&path).map_err(std::io::Error::other)?)
     }
 
     /// An item's path, before it is renamed or after.
     #[must_use]
     pub fn path(&self, item: Item, index: u64, renamed: bool) -> PathBuf {
-        let (kind, rank) = (item.name(), self.rank);
-        let renamed = if renamed { RENAMED } else { "" };
         self.folder
-            .join(format!("{kind}.{rank}.{index:09}{renamed}"))
+            .join(self.name(item, index, renamed).to_string())
+    }
+
+    fn name(&self, item: Item, index: u64, renamed: bool) -> Name {
+        Name {
+            item,
+            rank: self.rank,
+            index,
+            renamed,
+        }
     }
 
     /// Creates an item; a file with its bytes, in a buffer that [`Self::buffer`] made.
